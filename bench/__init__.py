@@ -1,0 +1,1 @@
+"""Measures artifacts on runtimes: captions, quality, parity, latency, memory."""

@@ -1,0 +1,303 @@
+"""Result rows <-> `results.json`, the only truth a report is made from.
+
+Units are in the names, raw samples are kept, and nothing is stored that can't be traced to them.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from models.errors import ArtifactError
+from models.files import write_text_atomic
+
+# History of the file format; a reader refuses what it does not know.
+#   1  first format
+FORMAT_VERSION = 1
+
+
+class Status(StrEnum):
+    """What a row is worth. Everything but VALID carries a reason."""
+
+    VALID = "valid"
+    QUICK = "quick"
+    INVALID = "invalid"
+    UNSUPPORTED = "unsupported"
+    FAILED = "failed"
+
+
+class Phase(StrEnum):
+    """What is timed, each on its own; none is got by subtraction."""
+
+    LOAD = "load"  # files -> sessions, in a fresh process
+    FIRST_CAPTION = "first_caption"  # the first caption after loading
+    PREPROCESS = "preprocess"  # encoded file -> tensor
+    ENCODE = "encode"  # tensor -> features and initial state
+    STEP = "step"  # one word
+    DECODE = "decode"  # features -> caption, greedy
+    CAPTION = "caption"  # encoded file -> caption, greedy
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How one half of a captioner was compressed."""
+
+    technique: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Bytes on disk of the model files; `deflated` is the same files in one zip archive."""
+
+    total: int
+    encoder: int
+    decoder: int
+    deflated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Shares 0..1 of the artifact that run in INT8; None where unknown."""
+
+    weights_int8: float | None = None
+    macs_int8: float | None = None
+    time_int8: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Caption quality on the test images; scores are 0..1 (CIDEr-D 0..10), intervals 95 %."""
+
+    protocol: str
+    bleu_1: float
+    bleu_2: float
+    bleu_3: float
+    bleu_4: float
+    cider: float
+    rouge_l: float
+    bleu_4_ci95: tuple[float, float]
+    cider_ci95: tuple[float, float]
+    # The 2020 study's own protocol, for continuity only: START and END are counted.
+    paper_bleu_1: float
+    paper_bleu_2: float
+    paper_bleu_3: float
+    paper_bleu_4: float
+    images: int
+    caption_length_mean: float
+    distinct_captions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """One image whose caption is not the reference runtime's."""
+
+    image: str
+    reference_caption: str
+    caption: str
+    first_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """Agreement with the reference row, string by string; shares are 0..1.
+
+    `max_abs_difference` is over the features and first logits of the same input tensors.
+    """
+
+    reference: str
+    captions_identical: float
+    tokens_identical: float
+    max_abs_difference: float | None
+    divergences: tuple[Divergence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Raw seconds of one phase and what they say. `ci95` is of the median (order statistics)."""
+
+    median: float
+    p90: float
+    ci95: tuple[float, float]
+    n: int
+    samples: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Captions a second when images come in batches."""
+
+    batch: int
+    images_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Peak resident set of the process that loaded this artifact and captioned with it."""
+
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One artifact on one runtime. Fields that were not reached are None; `reason` says why."""
+
+    recipe: str
+    captioner: str
+    encoder: Part
+    decoder: Part
+    format: str
+    graph: str
+    runtime: str
+    runtime_version: str
+    status: Status
+    reason: str
+    thread: str = ""  # upstream issue for an unsupported row
+    size_bytes: Sizes | None = None
+    sha256: str = ""
+    coverage: Coverage = Coverage()
+    quality: Quality | None = None
+    parity: Parity | None = None
+    quality_beam3: Quality | None = None
+    parity_beam3: Parity | None = None
+    latency_seconds: Mapping[Phase, Latency] = field(default_factory=dict)
+    throughput: tuple[Throughput, ...] = ()
+    memory: Memory | None = None
+    captions: Mapping[str, str] = field(default_factory=dict)  # image id -> greedy caption
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantCaption:
+    """The best single sentence given to every image: the floor that a captioner must beat."""
+
+    caption: str
+    quality: Quality
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """How a suite is measured; recorded with the results."""
+
+    threads: int = 2
+    rounds: int = 3
+    warmup: int = 3
+    minimum_samples: int = 64
+    minimum_seconds: float = 10.0
+    seed: int = 2012
+    quick: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The machine and the software a run was made with."""
+
+    cpu: str
+    cores: int
+    isa: tuple[str, ...]  # instruction sets that matter for inference: avx2, avx512_vnni, ...
+    memory_bytes: int
+    system: str
+    python: str
+    packages: Mapping[str, str]  # "onnxruntime" -> "1.32.0", of the environment that ran it
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One test image shown in the report. `references` is empty where the licence forbids."""
+
+    image: str
+    references: tuple[str, ...]
+    picture: str  # path of the picture relative to results.json, "" where none may be shown
+
+
+@dataclass(frozen=True, slots=True)
+class Captioner:
+    """What the measured captioner is and how its training went."""
+
+    name: str
+    encoder: str
+    decoder: str
+    parameters: int
+    vocabulary_size: int
+    validation_cider: float
+    epochs: int
+    note: str = ""  # e.g. "random encoder weights: size and time only"
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """One suite run: head and rows."""
+
+    suite: str
+    title: str
+    dataset: str
+    test_images: int
+    commit: str
+    created: str  # ISO 8601, UTC
+    command: str  # reproduces this run
+    environment: Environment
+    run_plan: RunPlan
+    captioners: tuple[Captioner, ...]
+    constant_caption: ConstantCaption | None
+    baseline: str  # "RECIPE @ RUNTIME" that speed-ups and parity refer to
+    noise_floor: float | None  # relative difference that identical artifacts showed
+    examples: tuple[Example, ...]
+    rows: tuple[Result, ...]
+    format_version: int = FORMAT_VERSION
+
+
+def row_name(row: Result) -> str:
+    """The slug of a row: its recipe and where it ran."""
+    return f"{row.recipe} @ {row.runtime}"
+
+
+def write_results(results: Results, path: Path) -> None:
+    """Write the file whole or not at all."""
+    write_text_atomic(path, json.dumps(dataclasses.asdict(results), indent=1) + "\n")
+
+
+def read_results(path: Path) -> Results:
+    """Read and validate. Raises ArtifactError when missing, malformed or of another version."""
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"no results at {path}; run `captionbench bench` first.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} is not a results file: {error}") from error
+    version = table.get("format_version") if isinstance(table, dict) else None
+    if version != FORMAT_VERSION:
+        raise ArtifactError(
+            f"{path} has results format {version!r}; this version reads {FORMAT_VERSION}. Run the suite again."
+        )
+    try:
+        return typing.cast(Results, from_json(Results, table))
+    except (TypeError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{path} does not match results format {version}: {error}") from error
+
+
+def from_json(kind: Any, value: Any) -> Any:
+    """Build `kind` (a dataclass, tuple, mapping, enum, optional or scalar) from parsed JSON."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        inner = next(argument for argument in arguments if argument is not type(None))
+        return None if value is None else from_json(inner, value)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass_from_json(kind, value)
+    if origin is tuple:
+        item_kinds = [arguments[0]] * len(value) if arguments[-1] is ... else arguments
+        return tuple(from_json(k, v) for k, v in zip(item_kinds, value, strict=True))
+    if origin is not None and issubclass(origin, Mapping):
+        return {from_json(arguments[0], k): from_json(arguments[1], v) for k, v in value.items()}
+    return value if kind is Any else kind(value)
+
+
+def _dataclass_from_json(kind: Any, value: Mapping[str, Any]) -> Any:
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(value) - set(hints))
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
+    return kind(**{name: from_json(hints[name], item) for name, item in value.items()})

@@ -1,0 +1,1 @@
+"""Turns a captioner into artifacts: recipes, exporters, quantization, the artifact store."""

@@ -1,0 +1,1 @@
+"""Makes a captioner: data, vocabulary, encoder, decoder, training, decoding."""

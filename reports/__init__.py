@@ -1,0 +1,1 @@
+"""Tells the reader: results -> Report -> markdown and figures."""
