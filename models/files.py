@@ -45,7 +45,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def content_key(*parts: Any) -> str:
-    """A short content address: hex SHA-256 (16 digits) of the JSON of `parts`."""
+def content_digest(*parts: Any) -> str:
+    """Hex SHA-256 of the JSON of `parts`, independent of the order of keys."""
     text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def content_key(*parts: Any) -> str:
+    """A content address short enough for a folder's name: 16 digits of `content_digest`."""
+    return content_digest(*parts)[:16]

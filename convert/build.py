@@ -1,0 +1,111 @@
+"""Builds what a suite asks for, through the store: trained captioners and artifacts, each once."""
+
+import dataclasses
+import functools
+import importlib.metadata
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from convert.artifact import ENCODER, Contract, artifact_facts
+from convert.calibration import Calibration, record_calibration
+from convert.coverage import weights_int8
+from convert.exporters import EXPORTERS
+from convert.graphs import deployable_graphs
+from convert.recipe import Precision, Recipe
+from convert.store import Entry, Store
+from models.captioner import Captioner, load_captioner, save_captioner
+from models.datasets.base import Dataset
+from models.files import content_key, sha256_of
+from models.progress import say
+from models.spec import CaptionerSpec
+from models.training import Score, train_captioner
+
+# Raised when a change here or in `models` makes the same inputs give another captioner or artifact.
+TRAINING_VERSION = 1
+EXPORT_VERSION = 1
+
+TOOLS = ("tensorflow", "tf_keras", "tf2onnx", "onnx", "onnxruntime")
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of the tools that shape an artifact's bytes."""
+    return {name: importlib.metadata.version(name) for name in TOOLS}
+
+
+def captioner_key(spec: CaptionerSpec, dataset: Dataset) -> str:
+    """The address of a trained captioner: what it is trained from and how."""
+    weights = Path(spec.weights)
+    source = sha256_of(weights) if weights.is_file() else spec.weights
+    described = dataclasses.asdict(spec) | {"weights": source}
+    return content_key(TRAINING_VERSION, described, dataset.fingerprint, importlib.metadata.version("tf_keras"))
+
+
+def train(store: Store, spec: CaptionerSpec, dataset: Dataset, score: Score) -> Entry:
+    """The trained captioner of `spec`, trained now if it never was."""
+    key = captioner_key(spec, dataset)
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        say(f"training {spec.name} ({spec.encoder} + {spec.decoder}) on {dataset.name}")
+        work = store.work("captioners", key)
+        work.mkdir(parents=True, exist_ok=True)
+        captioner = train_captioner(spec, dataset, work=work, cache=store.root / "features", score=score)
+        save_captioner(captioner, folder)
+        return {"spec": dataclasses.asdict(spec), "parameters": captioner.parameters, "card": dict(captioner.card)}
+
+    entry = store.build("captioners", key, spec.name, make)
+    say(f"captioner {spec.name}: {'reused' if entry.reused else 'trained'} ({key})")
+    return entry
+
+
+class ArtifactBuilder:
+    """Builds the artifacts of one trained captioner; loads Keras and calibrates only when something is missing."""
+
+    def __init__(self, store: Store, captioner: Entry, dataset: Dataset) -> None:
+        self.store = store
+        self.entry = captioner
+        self.dataset = dataset
+
+    @functools.cached_property
+    def captioner(self) -> Captioner:
+        """The captioner in Keras."""
+        return load_captioner(self.entry.path)
+
+    @functools.cached_property
+    def calibration(self) -> Calibration:
+        """Feeds from training images; recorded at the first recipe that needs them."""
+        return record_calibration(self.captioner, self.dataset)
+
+    def build(self, recipe: Recipe) -> Entry:
+        """The artifact of `recipe`. Raises ConversionError when a converter can't make it."""
+        key = content_key(
+            EXPORT_VERSION, dataclasses.asdict(recipe), self.entry.path.name, self.dataset.fingerprint, tool_versions()
+        )
+        entry = self.store.build("artifacts", key, recipe.name, functools.partial(self._export, recipe))
+        say(f"artifact {recipe.name}: {'reused' if entry.reused else 'built'} ({key})")
+        return entry
+
+    def _export(self, recipe: Recipe, folder: Path) -> Mapping[str, Any]:
+        export = EXPORTERS[recipe.format]
+        static = Precision.INT8_STATIC in (recipe.encoder, recipe.decoder)
+        calibration = self.calibration if static else Calibration({ENCODER: [], recipe.graph: []})
+        precisions = {ENCODER: recipe.encoder, recipe.graph: recipe.decoder}
+        graphs = {
+            graph.name: export(graph, precisions[graph.name], calibration, folder)
+            for graph in deployable_graphs(self.captioner, recipe.graph)
+        }
+        shutil.copy(self.entry.path / "vocabulary.json", folder)
+        contract = Contract(self.captioner.preprocessing, self.captioner.max_length, self.captioner.config.units)
+        return artifact_facts(
+            recipe,
+            contract,
+            folder,
+            graphs,
+            weights_int8=weights_int8([folder / name for name in graphs.values()]),
+            tools=tool_versions(),
+            captioner=self.entry.path.name,
+        )
+
+
+Build = Callable[[Recipe], Entry]

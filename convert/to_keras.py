@@ -1,0 +1,47 @@
+"""Exports to TensorFlow's own formats: a SavedModel a graph (what one deploys), or Keras files (the study's baseline)."""
+
+from pathlib import Path
+
+from convert.calibration import Calibration
+from convert.graphs import GraphFunction
+from convert.recipe import Precision
+from models.errors import UnsupportedError
+from models.keras import tensorflow
+
+SIGNATURE = "serving_default"
+
+
+def save_signature(graph: GraphFunction, path: Path) -> None:
+    """Write a SavedModel whose signature takes and returns named tensors."""
+    tf = tensorflow()
+    module = tf.Module()
+    module.model = graph.model
+
+    @tf.function(input_signature=list(graph.signature.values()))  # type: ignore[untyped-decorator]
+    def serve(*tensors: object) -> object:
+        return graph.function(dict(zip(graph.signature, tensors, strict=True)))
+
+    module.serve = serve
+    tf.saved_model.save(module, str(path), signatures={SIGNATURE: serve})
+
+
+def export_saved_model(graph: GraphFunction, precision: Precision, calibration: Calibration, folder: Path) -> str:
+    """Write `NAME/`. Raises UnsupportedError for anything but fp32."""
+    _require_fp32("saved_model", precision)
+    save_signature(graph, folder / graph.name)
+    return graph.name
+
+
+def export_keras(graph: GraphFunction, precision: Precision, calibration: Calibration, folder: Path) -> str:
+    """Write `NAME.keras`. Raises UnsupportedError for anything but fp32."""
+    _require_fp32("keras", precision)
+    graph.model.save(folder / f"{graph.name}.keras")
+    return f"{graph.name}.keras"
+
+
+def _require_fp32(format_name: str, precision: Precision) -> None:
+    if precision is not Precision.FP32:
+        raise UnsupportedError(
+            f"format '{format_name}' has no post-training {precision}: TensorFlow quantizes only on the way to TFLite",
+            thread="https://www.tensorflow.org/model_optimization/guide/quantization/post_training",
+        )

@@ -1,0 +1,45 @@
+"""Exports to TFLite (LiteRT) with the post-training precisions of its converter."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from convert.calibration import Calibration
+from convert.graphs import GraphFunction
+from convert.recipe import Precision
+from convert.to_keras import SIGNATURE, save_signature
+from models.errors import ConversionError
+from models.files import write_bytes_atomic
+from models.keras import tensorflow
+
+
+def export_tflite(graph: GraphFunction, precision: Precision, calibration: Calibration, folder: Path) -> str:
+    """Write `NAME.tflite` with float inputs and outputs at every precision. Raises ConversionError."""
+    tf = tensorflow()
+    with tempfile.TemporaryDirectory() as saved:
+        save_signature(graph, Path(saved))
+        converter = tf.lite.TFLiteConverter.from_saved_model(saved, signature_keys=[SIGNATURE])
+        _set_precision(converter, precision, graph, calibration)
+        try:
+            content = converter.convert()
+        except Exception as error:  # the converter raises many types; all mean that it could not
+            raise ConversionError(f"TFLite can't convert '{graph.name}' to {precision}: {error}") from error
+    write_bytes_atomic(folder / f"{graph.name}.tflite", content)
+    return f"{graph.name}.tflite"
+
+
+def _set_precision(converter: Any, precision: Precision, graph: GraphFunction, calibration: Calibration) -> None:
+    tf = tensorflow()
+    if precision is Precision.FP32:
+        return
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision is Precision.FP16:
+        converter.target_spec.supported_types = [tf.float16]
+    if precision is Precision.INT8_STATIC:
+
+        def feeds() -> Iterator[tuple[str, dict[str, Any]]]:
+            for feed in calibration.feeds(graph.name):
+                yield SIGNATURE, feed
+
+        converter.representative_dataset = feeds

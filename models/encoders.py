@@ -1,0 +1,107 @@
+"""Image -> features: the registry of encoders.
+
+An encoder maps `image`, float32 (batch, height, width, 3) under its preprocessing contract, to raw
+features: a grid (batch, cells, channels) or their mean (batch, channels). A new one costs one
+function and one line in `ENCODERS`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from models.errors import ConfigError, unknown_name
+from models.keras import keras
+from models.preprocessing import Fit, Preprocessing, Resample, Scaling
+
+
+class FeatureKind(StrEnum):
+    """What a decoder looks at."""
+
+    GRID = "grid"  # every cell of the last feature map, for attention
+    VECTOR = "vector"  # their mean
+
+
+@dataclass(frozen=True)
+class EncoderEntry:
+    """`build(input_shape, weights)` gives a Keras model up to its last feature map."""
+
+    build: Callable[[tuple[int, int, int], str | None], Any]
+    preprocessing: Preprocessing
+    pretrained: bool  # keras.applications has ImageNet weights for it
+
+
+def _tiny(input_shape: tuple[int, int, int], weights: str | None) -> Any:
+    """Four convolutions for 64 x 64 drawings, about 0.1 M parameters, trained with the decoder."""
+    layers = keras().layers
+    image = layers.Input(input_shape, name="image")
+    x = image
+    for block, (filters, stride) in enumerate([(24, 2), (48, 2), (64, 2), (64, 1)], start=1):
+        x = layers.Conv2D(filters, 3, stride, "same", use_bias=False, name=f"conv{block}")(x)
+        x = layers.BatchNormalization(name=f"norm{block}")(x)
+        x = layers.ReLU(name=f"relu{block}")(x)
+    return keras().Model(image, x, name="tiny")
+
+
+def _application(name: str) -> Callable[[tuple[int, int, int], str | None], Any]:
+    def build(input_shape: tuple[int, int, int], weights: str | None) -> Any:
+        image = keras().layers.Input(input_shape, name="image")
+        return getattr(keras().applications, name)(include_top=False, weights=weights, input_tensor=image)
+
+    return build
+
+
+def _imagenet(scaling: Scaling) -> Preprocessing:
+    # 224 x 224 is what the ImageNet weights were trained at; squashing keeps what is at the
+    # borders, which a caption may mention.
+    return Preprocessing(224, 224, Resample.BILINEAR, Fit.SQUASH, scaling)
+
+
+ENCODERS: dict[str, EncoderEntry] = {
+    "tiny": EncoderEntry(_tiny, Preprocessing(64, 64, Resample.BILINEAR, Fit.SQUASH, Scaling.UNIT), False),
+    "vgg16": EncoderEntry(_application("VGG16"), _imagenet(Scaling.CAFFE), True),
+    "resnet50": EncoderEntry(_application("ResNet50"), _imagenet(Scaling.CAFFE), True),
+    "mobilenet_v2": EncoderEntry(_application("MobileNetV2"), _imagenet(Scaling.TF), True),
+}
+
+
+def encoder_entry(name: str) -> EncoderEntry:
+    """Look an encoder up. Raises ConfigError naming the nearest valid name."""
+    if name not in ENCODERS:
+        raise unknown_name("encoder", name, ENCODERS)
+    return ENCODERS[name]
+
+
+def build_encoder(name: str, kind: FeatureKind, *, weights: str) -> Any:
+    """A Keras model `image` -> raw features.
+
+    `weights`: "random", "imagenet" (downloaded by keras.applications, or found under KERAS_HOME) or the
+    path of a Keras weights file. Raises ConfigError when they can't be had.
+    """
+    entry = encoder_entry(name)
+    contract = entry.preprocessing
+    try:
+        base = entry.build((contract.height, contract.width, 3), _keras_weights(name, entry, weights))
+    except (OSError, ValueError, Exception) as error:  # Keras wraps a failed download in a bare Exception
+        raise ConfigError(
+            f"can't load weights '{weights}' of encoder '{name}': {error}. Without a network, put the "
+            "file under $KERAS_HOME/models, give its path as `weights`, or say `weights = \"random\"`."
+        ) from error
+    layers = keras().layers
+    grid = base.output
+    if kind is FeatureKind.VECTOR:
+        features = layers.GlobalAveragePooling2D(name="mean_features")(grid)
+    else:
+        features = layers.Reshape((-1, grid.shape[-1]), name="grid_features")(grid)
+    return keras().Model(base.input, features, name=f"{name}_{kind.value}")
+
+
+def _keras_weights(name: str, entry: EncoderEntry, weights: str) -> str | None:
+    if weights == "random":
+        return None
+    if not entry.pretrained:
+        raise ValueError(f"'{name}' has no published weights")
+    if weights != "imagenet" and not Path(weights).is_file():
+        raise ValueError(f"no such file (from {Path.cwd()})")
+    return weights

@@ -1,0 +1,45 @@
+"""Progress on standard error: a bar for people, sparse lines for logs. Standard output stays clean for machines."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+T = TypeVar("T")
+_LOG_EVERY_SECONDS = 30.0
+
+console = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """One line about what is being done."""
+    console.print(text, markup=False)
+
+
+def track(items: Sequence[T], label: str) -> Iterator[T]:
+    """The items, with a bar on a terminal, or a line every half minute in a log."""
+    if console.is_terminal:
+        with _progress() as progress:
+            yield from progress.track(items, description=label)
+        return
+    shown = time.monotonic()
+    for index, item in enumerate(items):
+        yield item
+        if time.monotonic() - shown > _LOG_EVERY_SECONDS:
+            shown = time.monotonic()
+            print(f"{label}: {index + 1}/{len(items)}", file=sys.stderr, flush=True)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)

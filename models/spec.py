@@ -1,0 +1,34 @@
+"""What to train: the frozen description of a captioner, hashed into the address of what it becomes."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class EncoderTraining(StrEnum):
+    """Whether the encoder learns with the decoder."""
+
+    FROZEN = "frozen"  # features are computed once and cached
+    TRAINED = "trained"
+
+
+@dataclass(frozen=True)
+class CaptionerSpec:
+    """A captioner to train. `weights`: "imagenet", "random" or a path, see `models.encoders.build_encoder`."""
+
+    name: str
+    encoder: str
+    decoder: str
+    weights: str = "imagenet"
+    encoder_training: EncoderTraining = EncoderTraining.FROZEN
+    embedding: int = 256
+    units: int = 512
+    attention: int = 256
+    dropout: float = 0.5
+    minimum_count: int = 5
+    max_length: int = 20
+    epochs: int = 12
+    batch: int = 64
+    learning_rate: float = 4e-4
+    captions_per_epoch: int = 5  # of each image, drawn anew every epoch
+    patience: int = 3  # epochs without a better validation CIDEr before training ends
+    seed: int = 2012

@@ -1,0 +1,110 @@
+"""One row set beside the baseline: ratios and differences, and whether it may be shipped."""
+
+from dataclasses import dataclass
+
+from bench.result import Latency, Phase, Result, Results, Status, row_name
+
+# A compressed captioner may lose at most 1 % of the baseline's CIDEr.
+GATE = 0.99
+MEASURED = frozenset({Status.VALID, Status.QUICK})
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedUp:
+    """Baseline's median over this row's. `certain` is false where noise explains the difference."""
+
+    ratio: float
+    certain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A row and what follows from setting it beside the baseline; None where not known."""
+
+    row: Result
+    name: str
+    is_baseline: bool
+    size_ratio: float | None  # baseline's bytes over this row's
+    speed_up: SpeedUp | None
+    cider_change: float | None
+    bleu_4_change: float | None
+    captions_identical: float | None
+    in_gate: bool | None  # keeps the quality and beats the constant caption
+
+    @property
+    def caption(self) -> Latency | None:
+        """Time of a whole caption."""
+        return self.row.latency_seconds.get(Phase.CAPTION)
+
+    @property
+    def gain(self) -> float | None:
+        """Size ratio times speed-up: what the winner has most of."""
+        if self.size_ratio is None or self.speed_up is None:
+            return None
+        return self.size_ratio * self.speed_up.ratio
+
+
+def compare(row: Result, results: Results, baseline: Result | None) -> Comparison:
+    """Set one row beside the baseline."""
+    base = baseline or row
+    known = baseline is not None
+    quality, reference = row.quality, base.quality
+    both = known and quality is not None and reference is not None
+    return Comparison(
+        row=row,
+        name=row_name(row),
+        is_baseline=row is baseline,
+        size_ratio=size_ratio(row, base) if known else None,
+        speed_up=speed_up(row, base, results.noise_floor) if known else None,
+        cider_change=quality.cider - reference.cider if both and quality and reference else None,
+        bleu_4_change=quality.bleu_4 - reference.bleu_4 if both and quality and reference else None,
+        captions_identical=row.parity.captions_identical if row.parity else None,
+        in_gate=passes_gate(row, base, results) if both else None,
+    )
+
+
+def size_ratio(row: Result, baseline: Result) -> float | None:
+    """How many times smaller than the baseline."""
+    if row.size_bytes is None or baseline.size_bytes is None or row.size_bytes.total <= 0:
+        return None
+    return baseline.size_bytes.total / row.size_bytes.total
+
+
+def speed_up(row: Result, baseline: Result, noise_floor: float | None) -> SpeedUp | None:
+    """How many times faster a whole caption is. Nothing is claimed from timings that are not sound."""
+    mine, base = row.latency_seconds.get(Phase.CAPTION), baseline.latency_seconds.get(Phase.CAPTION)
+    if mine is None or base is None or not {row.status, baseline.status} <= MEASURED or mine.median <= 0:
+        return None
+    value = base.median / mine.median
+    return SpeedUp(value, certain=differs(mine, base, noise_floor))
+
+
+def differs(one: Latency, other: Latency, noise_floor: float | None) -> bool:
+    """Whether two medians differ by more than the noise floor and their intervals are apart."""
+    slow, fast = max(one.median, other.median), min(one.median, other.median)
+    apart = one.ci95[0] > other.ci95[1] or other.ci95[0] > one.ci95[1]
+    return apart and slow - fast > (noise_floor or 0.0) * fast
+
+
+def passes_gate(row: Result, baseline: Result, results: Results) -> bool:
+    """Whether a row keeps the baseline's CIDEr and beats one sentence given to every image."""
+    if row.quality is None or baseline.quality is None:
+        return False
+    keeps = row.quality.cider >= GATE * baseline.quality.cider
+    return keeps and beats_constant(row, results)
+
+
+def beats_constant(row: Result, results: Results) -> bool:
+    """Whether CIDEr is above the constant caption's (true where that is not known)."""
+    floor = results.constant_caption.quality.cider if results.constant_caption else float("-inf")
+    return row.quality is not None and row.quality.cider > floor
+
+
+def is_full_precision(row: Result) -> bool:
+    """Whether both halves compute in fp32."""
+    return row.encoder.precision == row.decoder.precision == "fp32"
+
+
+def same_weights(one: Result, other: Result) -> bool:
+    """Whether two rows are one model converted for two runtimes."""
+    return (one.captioner, one.encoder, one.decoder) == (other.captioner, other.encoder, other.decoder)

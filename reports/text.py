@@ -1,0 +1,128 @@
+"""Data as Markdown text and numbers as people read them; units are scaled here and nowhere else."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from urllib.parse import quote
+
+DASH = "–"  # a value that was not reached; the status column says why
+SAME = "≈"  # no difference that the run can tell from noise
+
+_SPECIAL = re.compile(r"[\\`*_{}\[\]|~$#]")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9._/+:,=@-]+(?: [A-Za-z0-9._/+:,=@-]+)*")
+_WEB_ADDRESS = re.compile(r"https?://[A-Za-z0-9._~/?#=&%+:@-]+")
+_RIGHT_TO_LEFT = {"R", "AL"}
+# Explicit direction marks could reorder the rest of a table row, so they are not passed on.
+_DIRECTION_MARKS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+
+
+def plain(text: str) -> str:
+    """`text` on one line: white space collapsed, unprintable characters shown as U+FFFD."""
+    return "".join(_printable(character) for character in " ".join(text.split()))
+
+
+def _printable(character: str) -> str:
+    hidden = unicodedata.category(character) in {"Cc", "Cs"}
+    return "�" if hidden or unicodedata.bidirectional(character) in _DIRECTION_MARKS else character
+
+
+def escape(text: str) -> str:
+    """Markdown that reads as exactly `plain(text)`, in a paragraph, a list or a table cell."""
+    text = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = _SPECIAL.sub(lambda match: "\\" + match[0], text)
+    text = re.sub(r"^([-+=])", r"\\\1", text)  # would open a list or underline a heading
+    text = re.sub(r"^(\d+)([.)])", r"\1\\\2", text)  # would open a numbered list
+    return text.replace("://", "&#58;//").replace("www.", "www&#46;")  # would become links
+
+
+def caption_text(caption: str) -> str:
+    """A caption in quotation marks; right-to-left text is isolated from its surroundings."""
+    if not plain(caption):
+        return "*(empty caption)*"
+    text = escape(caption)
+    if any(unicodedata.bidirectional(character) in _RIGHT_TO_LEFT for character in caption):
+        text = f"\u2068{text}\u2069"  # first-strong isolate ... pop isolate
+    return f"“{text}”"
+
+
+def name_text(name: str) -> str:
+    """A name as code where that is safe, as escaped text where it is not."""
+    return f"`{name}`" if _PLAIN_NAME.fullmatch(name) else escape(name)
+
+
+def link(label: str, address: str) -> str:
+    """A link when `address` is a plain web address, otherwise text."""
+    if _WEB_ADDRESS.fullmatch(address):
+        return f"[{escape(label)}]({address})"
+    return escape(f"{label}: {address}")
+
+
+def path_address(path: str) -> str:
+    """A relative path as it must be written in a link."""
+    return quote(path, safe="/")
+
+
+def code_block(text: str) -> str:
+    """A fenced block; the fence is longer than any run of backticks inside."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}sh\n{text.strip()}\n{fence}"
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, words: Sequence[int] = (0,)) -> str:
+    """A GitHub table of cells that are already Markdown; columns in `words` align left, numbers right."""
+    rule = [":--" if column in words else "--:" for column in range(len(headers))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headers, rule, *rows))
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Three significant digits, never in scientific notation."""
+    if seconds is None or not math.isfinite(seconds):
+        return DASH
+    value = seconds * 1e3
+    if value <= 0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(value)))
+    return f"{value:.{digits}f}"
+
+
+def megabytes(size: int | None) -> str:
+    """Millions of bytes with two decimals; below 0.1 the unit is written out as kB."""
+    if size is None:
+        return DASH
+    return f"{size / 1e6:.2f}" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+
+
+def megabytes_with_unit(size: int) -> str:
+    """A size inside a sentence."""
+    text = megabytes(size)
+    return text if text.endswith("kB") else f"{text} MB"
+
+
+def ratio(value: float | None) -> str:
+    """How many times: two digits below 10, whole above."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    if value < 1:
+        return f"{value:.2f}x"
+    return f"{value:.1f}x" if value < 10 else f"{value:.0f}x"
+
+
+def score(value: float | None) -> str:
+    """A quality score, three decimals."""
+    return DASH if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def percent(share: float | None) -> str:
+    """A share 0..1 with one decimal; what is not whole never rounds to 100 % (or to 0 %)."""
+    if share is None or not math.isfinite(share):
+        return DASH
+    if share in (0, 1):
+        return f"{share * 100:.0f} %"
+    return f"{min(max(share * 100, 0.1), 99.9):.1f} %"
+
+
+def enumerate_names(names: Sequence[str], *, limit: int = 4) -> str:
+    """Names joined by commas; beyond `limit` they are counted."""
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

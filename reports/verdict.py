@@ -1,0 +1,150 @@
+"""The first thing a reader sees: what to ship, and under which conditions that was measured."""
+
+from bench.result import Status, row_name
+from reports.comparison import GATE, Comparison, beats_constant
+from reports.report import Report
+from reports.text import (
+    enumerate_names,
+    escape,
+    megabytes_with_unit,
+    milliseconds,
+    name_text,
+    percent,
+    ratio,
+    score,
+)
+
+# A file less than this much smaller is a conversion, not a compression.
+COMPRESSED = 1.1
+
+RULE = (
+    f"Rule: among the measured rows that keep at least {GATE:.0%} of the baseline's CIDEr and beat the "
+    "constant caption, the one with the largest size ratio times speed-up; within noise, fewer bytes decide."
+).replace("%", " %")
+
+
+def render_verdict(report: Report) -> str:
+    """Two sentences: what to ship with what it gains, and what its captions are worth."""
+    winner, baseline = report.winner, report.baseline
+    if winner is None or baseline is None:
+        return f"**Ship nothing from this run.** {_why_nothing(report)}"
+    provisional = "Provisionally ship" if winner.row.status is Status.QUICK else "Ship"
+    subject = f"**{provisional} {name_text(winner.name)}**"
+    if winner.is_baseline:
+        return f"{subject}, the baseline: {_size(winner)} and {_time(winner)}. {_why_not_smaller(report)}"
+    gains = f"{_size(winner)} ({_size_gain(winner)}) and {_time(winner)} ({_speed_gain(winner)})"
+    return (
+        f"{subject}: {gains}, against the baseline {name_text(baseline.name)} with {_size(baseline)} "
+        f"and {_time(baseline)}. {_quality_sentence(report, winner)}"
+    )
+
+
+def _quality_sentence(report: Report, winner: Comparison) -> str:
+    quality, base = winner.row.quality, report.baseline.row.quality if report.baseline else None
+    if quality is None or base is None:
+        return ""
+    text = f"Its CIDEr is {score(quality.cider)} against {score(base.cider)}{_parity(winner)}"
+    if (winner.size_ratio or 1) < COMPRESSED:
+        return f"{text}; {_why_not_smaller(report)}"
+    return f"{text}."
+
+
+def _parity(winner: Comparison) -> str:
+    parity = winner.row.parity
+    if parity is None:
+        return "; its captions were not compared with another runtime's"
+    share = percent(parity.captions_identical)
+    return f", and {share} of its captions equal those of {name_text(parity.reference)} word for word"
+
+
+def _size(item: Comparison) -> str:
+    return megabytes_with_unit(item.row.size_bytes.total) if item.row.size_bytes else "unknown size"
+
+
+def _time(item: Comparison) -> str:
+    return f"{milliseconds(item.caption.median if item.caption else None)} ms a caption"
+
+
+def _size_gain(item: Comparison) -> str:
+    value = item.size_ratio or 1.0
+    if 1 / COMPRESSED < value < COMPRESSED:
+        return "about the same size"
+    return f"{ratio(value)} smaller" if value > 1 else f"{ratio(1 / value)} larger"
+
+
+def _speed_gain(item: Comparison) -> str:
+    gain = item.speed_up
+    if gain is None or not gain.certain:
+        return "no measurable difference in speed"
+    return f"{ratio(gain.ratio)} faster" if gain.ratio > 1 else f"{ratio(1 / gain.ratio)} slower"
+
+
+def _why_not_smaller(report: Report) -> str:
+    """Why nothing that is compressed was chosen."""
+    smaller = [c for c in report.rows if (c.size_ratio or 0) >= COMPRESSED and c.row.quality]
+    if not smaller:
+        return "no smaller artifact was measured."
+    if any(item.in_gate for item in smaller):
+        return "the smaller artifacts that keep its quality gain less in total, or have no sound timing."
+    best = max(smaller, key=lambda item: item.row.quality.cider if item.row.quality else 0.0)
+    cider = score(best.row.quality.cider if best.row.quality else None)
+    return (
+        f"no compressed artifact keeps {GATE * 100:.0f} % of the baseline's CIDEr; "
+        f"the nearest is {name_text(best.name)} with {cider}."
+    )
+
+
+def _why_nothing(report: Report) -> str:
+    baseline, results = report.baseline, report.results
+    if baseline is None:
+        return (
+            f"The baseline {name_text(results.baseline)} is not among the rows, so nothing can be compared."
+        )
+    if baseline.row.quality and not beats_constant(baseline.row, results):
+        return (
+            f"The baseline {name_text(baseline.name)} does not beat one fixed sentence given to every image: "
+            "train it for longer before compressing it."
+        )
+    reason = escape(baseline.row.reason) or "it lacks a size, a quality or a caption time"
+    return (
+        f"The baseline {name_text(baseline.name)} can't be compared with ({baseline.row.status}: {reason})."
+    )
+
+
+def render_choice(report: Report) -> str:
+    """How the winner was chosen, and which rows are as good."""
+    if not report.tied:
+        return RULE
+    names = enumerate_names([name_text(item.name) for item in report.tied])
+    return f"{RULE} As good within noise: {names}."
+
+
+def render_conditions(report: Report) -> str:
+    """What must stand beside every speed: threads, CPU and runtime versions."""
+    results = report.results
+    environment, plan = results.environment, results.run_plan
+    versions = sorted({(row.runtime, row.runtime_version) for row in results.rows if row.runtime_version})
+    runtimes = ", ".join(f"{escape(name)} {escape(version)}" for name, version in versions)
+    isa = ", ".join(escape(name) for name in environment.isa) or "no ISA flags known"
+    threads = "1 thread" if plan.threads == 1 else f"{plan.threads} threads"
+    return (
+        f"Speeds: {threads} on {escape(environment.cpu)} ({isa}), batch 1, {runtimes}; medians with their "
+        f"95 % intervals. {_noise(results.noise_floor)}"
+    )
+
+
+def _noise(noise_floor: float | None) -> str:
+    if noise_floor is None:
+        return "Noise floor unknown; “≈” marks overlapping intervals."
+    return (
+        f"Noise floor: identical artifacts differed by {percent(noise_floor)}; “≈” marks what is not above "
+        "it or has overlapping intervals."
+    )
+
+
+def row_label(report: Report, item: Comparison) -> str:
+    """The name of a row in the headline table, with its part in the story."""
+    text = name_text(row_name(item.row))
+    if item is report.winner:
+        text = f"**{text}** ← ship"
+    return f"{text} (baseline)" if item.is_baseline else text
