@@ -5,6 +5,7 @@ features: a grid (batch, cells, channels) or their mean (batch, channels). A new
 function and one line in `ENCODERS`.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,7 +30,7 @@ class EncoderEntry:
 
     build: Callable[[tuple[int, int, int], str | None], Any]
     preprocessing: Preprocessing
-    pretrained: bool  # keras.applications has ImageNet weights for it
+    imagenet_file: str  # name of its ImageNet weights as keras.applications stores them, "" for none
 
 
 def _tiny(input_shape: tuple[int, int, int], weights: str | None) -> Any:
@@ -59,10 +60,18 @@ def _imagenet(scaling: Scaling) -> Preprocessing:
 
 
 ENCODERS: dict[str, EncoderEntry] = {
-    "tiny": EncoderEntry(_tiny, Preprocessing(64, 64, Resample.BILINEAR, Fit.SQUASH, Scaling.UNIT), False),
-    "vgg16": EncoderEntry(_application("VGG16"), _imagenet(Scaling.CAFFE), True),
-    "resnet50": EncoderEntry(_application("ResNet50"), _imagenet(Scaling.CAFFE), True),
-    "mobilenet_v2": EncoderEntry(_application("MobileNetV2"), _imagenet(Scaling.TF), True),
+    "tiny": EncoderEntry(_tiny, Preprocessing(64, 64, Resample.BILINEAR, Fit.SQUASH, Scaling.UNIT), ""),
+    "vgg16": EncoderEntry(
+        _application("VGG16"), _imagenet(Scaling.CAFFE), "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    ),
+    "resnet50": EncoderEntry(
+        _application("ResNet50"), _imagenet(Scaling.CAFFE), "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    ),
+    "mobilenet_v2": EncoderEntry(
+        _application("MobileNetV2"),
+        _imagenet(Scaling.TF),
+        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
+    ),
 }
 
 
@@ -98,10 +107,15 @@ def build_encoder(name: str, kind: FeatureKind, *, weights: str) -> Any:
 
 
 def _keras_weights(name: str, entry: EncoderEntry, weights: str) -> str | None:
+    """What keras.applications takes as `weights`."""
     if weights == "random":
         return None
-    if not entry.pretrained:
+    if not entry.imagenet_file:
         raise ValueError(f"'{name}' has no published weights")
-    if weights != "imagenet" and not Path(weights).is_file():
+    if weights == "imagenet":
+        # Keras itself looks here only where it may also write.
+        found = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / entry.imagenet_file
+        return str(found) if found.is_file() else weights
+    if not Path(weights).is_file():
         raise ValueError(f"no such file (from {Path.cwd()})")
     return weights

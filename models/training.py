@@ -65,7 +65,7 @@ def train_captioner(spec: CaptionerSpec, dataset: Dataset, *, work: Path, cache:
         save_checkpoint(path, checkpoint, model, optimizer)
         say(f"{spec.name}: epoch {checkpoint.epoch}: loss {loss:.3f}, validation CIDEr {cider:.3f}")
     model.set_weights(checkpoint.best_weights)
-    return replace(captioner, card=_card(spec, dataset, checkpoint))
+    return replace(captioner, card=_card(spec, dataset, captioner, checkpoint))
 
 
 def _fresh_captioner(spec: CaptionerSpec, dataset: Dataset) -> Captioner:
@@ -213,7 +213,9 @@ def _validation_captions(
     return sentences_by_image(captioner, images, raw), {i.id: i.references for i in data.validation}
 
 
-def _card(spec: CaptionerSpec, dataset: Dataset, checkpoint: Checkpoint) -> dict[str, Any]:
+def _card(
+    spec: CaptionerSpec, dataset: Dataset, captioner: Captioner, checkpoint: Checkpoint
+) -> dict[str, Any]:
     """Facts about the training for the reader of a report."""
     note = "random encoder weights: size and time only" if _is_untrained(spec) else ""
     return {
@@ -222,6 +224,7 @@ def _card(spec: CaptionerSpec, dataset: Dataset, checkpoint: Checkpoint) -> dict
         "dataset": dataset.name,
         "spec": dataclasses.asdict(spec),
         "history": list(checkpoint.history),
+        "vocabulary_size": captioner.config.vocabulary_size,
         "validation_cider": checkpoint.best_cider,
         "epochs": checkpoint.epoch,
         "note": note,

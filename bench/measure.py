@@ -1,0 +1,175 @@
+"""Measures built artifacts: captions once (kept in the store), then interleaved rounds of timing."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.job import DatasetReference, Job
+from bench.launcher import Launcher, WorkerError
+from bench.result import Phase, RunPlan
+from bench.suite import Cell
+from convert.artifact import Artifact
+from convert.store import Store
+from models.decoding import Search
+from models.files import content_key
+from models.progress import say, track
+
+# Raised when a change makes the same artifact caption or be timed in another way.
+CAPTION_VERSION = 1
+TIMING_VERSION = 1
+
+AGAIN = ".again"  # marks the second measurement of one artifact, for the noise floor
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """What a quality run found. `captions`: search -> image -> {caption, ids, log_probability}."""
+
+    captions: Mapping[Search, Mapping[str, Mapping[str, Any]]]
+    probe: Mapping[str, Any]  # tensor name -> array of the probe images
+    peak_rss_bytes: int
+    runtime_version: str
+
+    def sentences(self, search: Search) -> dict[str, str]:
+        """Caption by image."""
+        return {image: found["caption"] for image, found in self.captions[search].items()}
+
+    def ids(self, search: Search) -> dict[str, tuple[int, ...]]:
+        """Token ids by image."""
+        return {image: tuple(found["ids"]) for image, found in self.captions[search].items()}
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Raw seconds of one row: phase -> samples of each round in time order."""
+
+    seconds: Mapping[Phase, Sequence[Sequence[float]]]
+    total_seconds: float  # that were timed, iterations included
+    differing: Sequence[str]  # images whose timed caption was not the quality run's
+
+    def samples(self, phase: Phase) -> list[float]:
+        """All samples of a phase in time order."""
+        return [sample for part in self.seconds.get(phase, ()) for sample in part]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is common to all rows of a run."""
+
+    store: Store
+    launcher: Launcher
+    dataset: DatasetReference
+    fingerprint: str  # of the data set
+    images: tuple[str, ...]
+    plan: RunPlan
+    versions: Mapping[str, str]  # of the runtimes
+
+    def caption(self, cell: Cell, artifact: Artifact) -> Captioned:
+        """Captions of all test images; from the store when this artifact was captioned here before."""
+        version = self.versions[cell.runtime]
+        key = content_key(
+            CAPTION_VERSION, artifact.sha256, cell.runtime, version, self.fingerprint, self.images, self.plan.threads
+        )
+
+        def make(folder: Path) -> dict[str, Any]:
+            job = self._job(cell, artifact).write(folder / "job.json")
+            self.launcher.caption(cell.runtime, job, folder / "captions.json")
+            return {"cell": cell.name}
+
+        entry = self.store.build("captions", key, f"captions of {cell.name}", make)
+        return _read_captioned(entry.path / "captions.json")
+
+    def time(self, cells: Mapping[Cell, Artifact], captioned: Mapping[Cell, Captioned]) -> dict[str, Timed | str]:
+        """Raw seconds by row name, or why a row failed; rounds are interleaved, finished ones are kept."""
+        names = [cell.name for cell in cells]
+        again = _noise_cell(list(cells))
+        plan = dataclasses.replace(self.plan)
+        key = content_key(TIMING_VERSION, plan, names, [a.sha256 for a in cells.values()], self.images, self.versions)
+        work = self.store.work("timing", key)
+        work.mkdir(parents=True, exist_ok=True)
+        failures: dict[str, str] = {}
+        with self.store.lock("timing", "a benchmark (two at once would time each other)"):
+            for round_, name in track(_schedule([*names, f"{again.name}{AGAIN}"], plan.rounds), "timing"):
+                cell = next(cell for cell in cells if cell.name == name.removesuffix(AGAIN))
+                out = work / f"{round_}-{content_key(name)}.json"
+                if out.is_file() or name in failures:
+                    continue
+                job = self._timing_job(cell, cells[cell], captioned[cell])
+                try:
+                    self.launcher.time(cell.runtime, job.write(out.with_suffix(".job")), out)
+                except WorkerError as error:
+                    failures[name] = str(error)
+                    say(f"{name}: {error}")
+        timed: dict[str, Timed | str] = dict(failures)
+        for name in [*names, f"{again.name}{AGAIN}"]:
+            if name not in failures:
+                rounds = [work / f"{r}-{content_key(name)}.json" for r in range(plan.rounds)]
+                timed[name] = _read_timed(rounds)
+        return timed
+
+    def forget_timing(self) -> None:
+        """Remove finished rounds, so that the next run measures anew."""
+        for folder in self.store.root.glob("work/timing-*"):
+            for file in folder.iterdir():
+                file.unlink()
+            folder.rmdir()
+
+    def _job(self, cell: Cell, artifact: Artifact) -> Job:
+        return Job(str(artifact.path), cell.runtime, self.plan.threads, self.dataset, self.images)
+
+    def _timing_job(self, cell: Cell, artifact: Artifact, captioned: Captioned) -> Job:
+        random = np.random.default_rng(self.plan.seed)
+        chosen = random.permutation(len(self.images))[:200]
+        return dataclasses.replace(
+            self._job(cell, artifact),
+            images=tuple(self.images[i] for i in chosen),
+            seconds=self.plan.minimum_seconds / self.plan.rounds * 1.05,
+            samples=-(-self.plan.minimum_samples // self.plan.rounds),
+            warmup=self.plan.warmup,
+            captions=captioned.sentences(Search.GREEDY),
+        )
+
+
+def _noise_cell(cells: Sequence[Cell]) -> Cell:
+    """The row that is measured twice: fp32 on a deployment runtime where there is one, because it is fast and steady."""
+    return next((c for c in cells if c.runtime == "onnxruntime" and c.recipe.encoder == "fp32"), cells[0])
+
+
+def _schedule(names: Sequence[str], rounds: int) -> list[tuple[int, str]]:
+    """(round, row) with the rows rotated from round to round: A B C, B C A, ..."""
+    return [
+        (round_, names[(index + round_) % len(names)]) for round_ in range(rounds) for index in range(len(names))
+    ]
+
+
+def _read_captioned(path: Path) -> Captioned:
+    table = json.loads(path.read_text(encoding="utf-8"))
+    captions: dict[Search, dict[str, Any]] = {
+        search: {image: found[search] for image, found in table["captions"].items()} for search in Search
+    }
+    with np.load(path.with_suffix(".npz")) as file:
+        probe = {name: file[name] for name in file.files}
+    return Captioned(captions, probe, table["peak_rss_bytes"], table["runtime_version"])
+
+
+def _read_timed(paths: Sequence[Path]) -> Timed:
+    seconds: dict[Phase, list[list[float]]] = {}
+    total, differing = 0.0, set()
+    for phase, data, extra in _read_rounds(paths):
+        seconds.setdefault(phase, []).append(data)
+        total += sum(data) * extra["iterations"]
+        differing |= set(extra.get("differing", ()))
+    return Timed(seconds, total, sorted(differing))
+
+
+def _read_rounds(paths: Sequence[Path]) -> Iterator[tuple[Phase, list[float], Mapping[str, Any]]]:
+    for path in paths:
+        for benchmark in json.loads(path.read_text(encoding="utf-8"))["benchmarks"]:
+            # Five digits: far below the clock's and the machine's noise, and results.json stays small.
+            data = [float(f"{value:.5g}") for value in benchmark["stats"]["data"]]
+            yield Phase(benchmark["extra_info"]["phase"]), data, benchmark["extra_info"]

@@ -1,0 +1,145 @@
+"""Turns what was captioned and timed into result rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bench.measure import Captioned, Timed
+from bench.quality import score_captions
+from bench.result import (
+    Coverage,
+    Divergence,
+    Memory,
+    Parity,
+    Part,
+    Phase,
+    Quality,
+    Result,
+    RunPlan,
+    Sizes,
+    Status,
+)
+from bench.statistics import drift, summarise, verdict
+from bench.suite import Cell
+from convert.artifact import Artifact
+from models.decoding import Search
+
+References = Mapping[str, Sequence[str]]
+
+# The post-training row has no technique; `models.compression` will name others.
+NO_TECHNIQUE = "none"
+# A report lists a few; every caption is in the row anyway.
+LISTED_DIVERGENCES = 20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row's findings before they are judged."""
+
+    artifact: Artifact
+    captioned: Captioned
+    timed: Timed | str  # or why timing failed
+
+
+def failed_row(cell: Cell, version: str, status: Status, reason: str, *, thread: str = "") -> Result:
+    """The row of a cell that could not be built or run."""
+    return Result(
+        recipe=cell.recipe.name,
+        captioner=cell.recipe.captioner,
+        encoder=Part(NO_TECHNIQUE, cell.recipe.encoder),
+        decoder=Part(NO_TECHNIQUE, cell.recipe.decoder),
+        format=cell.recipe.format,
+        graph=cell.recipe.graph,
+        runtime=cell.runtime,
+        runtime_version=version,
+        status=status,
+        reason=reason,
+        thread=thread,
+    )
+
+
+def measured_row(
+    cell: Cell, measured: Measured, *, plan: RunPlan, references: References, baseline: Measured | None, reference: str
+) -> Result:
+    """The row of a cell that ran. `reference` names the baseline row."""
+    artifact, captioned, timed = measured.artifact, measured.captioned, measured.timed
+    status, reason = _judge(plan, timed)
+    empty = failed_row(cell, captioned.runtime_version, status, reason)
+    compared = {s: _parity(s, reference, captioned, baseline) for s in Search}
+    return replace(
+        empty,
+        size_bytes=Sizes(**artifact.size_bytes),
+        sha256=artifact.sha256,
+        coverage=Coverage(weights_int8=artifact.weights_int8),
+        quality=_quality(captioned, references, Search.GREEDY),
+        quality_beam3=_quality(captioned, references, Search.BEAM3),
+        parity=compared[Search.GREEDY],
+        parity_beam3=compared[Search.BEAM3],
+        latency_seconds=_latencies(timed),
+        memory=Memory(captioned.peak_rss_bytes),
+        captions=captioned.sentences(Search.GREEDY),
+    )
+
+
+def _judge(plan: RunPlan, timed: Timed | str) -> tuple[Status, str]:
+    """The verdict by the rules of `bench.statistics`; `plan` is the suite's own, not a quick one."""
+    if isinstance(timed, str):
+        return Status.FAILED, timed
+    captions = timed.samples(Phase.CAPTION)
+    return verdict(
+        plan,
+        samples=len(captions),
+        seconds=timed.total_seconds,
+        drifts=[drift(captions)],
+        outputs_equal=not timed.differing,
+    )
+
+
+def _latencies(timed: Timed | str) -> dict[Phase, Any]:
+    if isinstance(timed, str):
+        return {}
+    return {phase: summarise(timed.samples(phase)) for phase in timed.seconds}
+
+
+def _quality(captioned: Captioned, references: References, search: Search) -> Quality:
+    return score_captions(captioned.sentences(search), references)
+
+
+def _parity(search: Search, reference: str, captioned: Captioned, baseline: Measured | None) -> Parity | None:
+    """Agreement with the baseline row; None when there is none to agree with."""
+    if baseline is None:
+        return None
+    theirs, ours = baseline.captioned.ids(search), captioned.ids(search)
+    differing = [image for image in theirs if theirs[image] != ours[image]]
+    agreed = [_agreement(theirs[image], ours[image]) for image in theirs]
+    sentences = baseline.captioned.sentences(search), captioned.sentences(search)
+    listed = [
+        Divergence(image, sentences[0][image], sentences[1][image], first_divergence(theirs[image], ours[image]))
+        for image in differing[:LISTED_DIVERGENCES]
+    ]
+    return Parity(
+        reference=reference,
+        captions_identical=1 - len(differing) / len(theirs),
+        tokens_identical=sum(equal for equal, _ in agreed) / sum(total for _, total in agreed),
+        max_abs_difference=_max_abs_difference(baseline.captioned.probe, captioned.probe),
+        divergences=tuple(listed),
+    )
+
+
+def first_divergence(a: Sequence[int], b: Sequence[int]) -> int:
+    """The first step (0-based) at which two captions differ; the shorter's length when one begins the other."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _agreement(a: Sequence[int], b: Sequence[int]) -> tuple[int, int]:
+    """(places with the same token, places of the longer caption)."""
+    return sum(x == y for x, y in zip(a, b, strict=False)), max(len(a), len(b))
+
+
+def _max_abs_difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> float | None:
+    shared = [name for name in a if name in b and a[name].shape == b[name].shape]
+    if not shared:
+        return None
+    return max(float(np.abs(a[name].astype(np.float64) - b[name]).max()) for name in shared)

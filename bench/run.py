@@ -1,0 +1,282 @@
+"""One suite run, end to end: train what is missing, build it, caption, time, score, write results.json."""
+
+import dataclasses
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.constant_caption import best_constant_caption
+from bench.environment import commit, describe_environment
+from bench.job import DatasetReference
+from bench.launcher import Launcher, WorkerError
+from bench.measure import AGAIN, Bench, Captioned, Timed
+from bench.quality import cider_mean
+from bench.result import (
+    Captioner,
+    Environment,
+    Example,
+    Phase,
+    Result,
+    Results,
+    RunPlan,
+    Status,
+    write_results,
+)
+from bench.rows import Measured, failed_row, measured_row
+from bench.runtimes import find_runtime
+from bench.statistics import noise_floor
+from bench.suite import Cell, Suite
+from convert.artifact import Artifact, load_artifact
+from convert.build import ArtifactBuilder, train
+from convert.recipe import Recipe
+from convert.store import Entry, Store
+from models.datasets import CaptionedImage, Dataset, Split
+from models.errors import ConversionError, UnsupportedError
+from models.files import write_bytes_atomic
+from models.progress import say
+
+# A quick run says whether everything works and roughly how it stands; its rows are never `valid`.
+QUICK_ROUNDS, QUICK_SECONDS, QUICK_SAMPLES, QUICK_IMAGES = 2, 1.5, 30, 100
+EXAMPLES = 6
+PACKAGES = (
+    "tensorflow", "tf_keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "numpy", "pillow", "nltk",
+    "pytest-benchmark",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose for a run."""
+
+    data: Path | None = None
+    quick: bool = False
+    threads: int = 0  # 0: the suite's
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Built:
+    """Captioners and artifacts of a suite; an artifact that could not be built is the error."""
+
+    captioners: Mapping[str, Entry]
+    artifacts: Mapping[Recipe, Artifact | ConversionError]
+
+
+def build_suite(suite: Suite, store: Store, dataset: Dataset) -> Built:
+    """Train and export what the store lacks. A recipe that fails does not stop the others."""
+    captioners = {spec.name: train(store, spec, dataset, cider_mean) for spec in suite.table.captioners}
+    artifacts: dict[Recipe, Artifact | ConversionError] = {}
+    reused = 0
+    for name, entry in captioners.items():
+        builder = ArtifactBuilder(store, entry, dataset)
+        for recipe in (recipe for recipe in suite.recipes if recipe.captioner == name):
+            try:
+                built = builder.build(recipe)
+                artifacts[recipe] = load_artifact(built.path)
+                reused += built.reused
+            except ConversionError as error:
+                say(f"{recipe.name}: {error}")
+                artifacts[recipe] = error
+    trained = sum(not entry.reused for entry in captioners.values())
+    say(f"{trained} captioners trained, {len(artifacts) - reused} artifacts built, {reused} reused")
+    return Built(captioners, artifacts)
+
+
+def run_suite(suite: Suite, store: Store, launcher: Launcher, out: Path, options: Options) -> Path:
+    """Run a suite and write `out/results.json`; returns its path."""
+    reference = _dataset_reference(suite, options.data)
+    dataset = reference.open()
+    built = build_suite(suite, store, dataset)
+    described = _describe_runtimes(suite, launcher)
+    versions = {name: found["version"] for name, found in described.items() if not isinstance(found, str)}
+    test = _test_images(suite, dataset, options)
+    images = tuple(image.id for image in test)
+    plan = _plan(suite, options)
+    bench = Bench(store, launcher, reference, dataset.fingerprint, images, plan, versions)
+    cells, failures = _runnable(suite, built, described)
+    measured, floor = _measure(bench, cells, failures)
+    references = {image.id: image.references for image in test}
+    say("scoring")
+    rows = _rows(suite, measured, failures, references)
+    results = Results(
+        suite=suite.name,
+        title=suite.table.title,
+        dataset=dataset.name,
+        test_images=len(test),
+        commit=commit(),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=options.command,
+        environment=_environment(described),
+        run_plan=plan,
+        captioners=tuple(_captioner(entry) for entry in built.captioners.values()),
+        constant_caption=best_constant_caption(_training_sentences(dataset), references),
+        baseline=suite.table.baseline,
+        noise_floor=floor,
+        examples=_examples(dataset, test, rows, out),
+        rows=rows,
+    )
+    write_results(results, out / "results.json")
+    bench.forget_timing()
+    return out / "results.json"
+
+
+def open_suite_dataset(suite: Suite, data: Path | None) -> Dataset:
+    """The data set of a suite. Raises DataError when it can't be had."""
+    return _dataset_reference(suite, data).open()
+
+
+def _dataset_reference(suite: Suite, data: Path | None) -> DatasetReference:
+    return DatasetReference(
+        suite.table.dataset, str(data.absolute()) if data else "", suite.table.dataset_options
+    )
+
+
+def _describe_runtimes(suite: Suite, launcher: Launcher) -> dict[str, dict[str, Any] | str]:
+    """By runtime: its version and environment, or why it can't run."""
+    described: dict[str, dict[str, Any] | str] = {}
+    for name in dict.fromkeys(cell.runtime for cell in suite.cells):
+        try:
+            found = launcher.describe(name)
+        except WorkerError as error:
+            described[name] = str(error)
+            continue
+        package = find_runtime(name).package
+        described[name] = found if found["version"] else f"{package} is not installed in {launcher.python(name)}"
+    return described
+
+
+def _runnable(
+    suite: Suite, built: Built, described: Mapping[str, dict[str, Any] | str]
+) -> tuple[dict[Cell, Artifact], dict[Cell, Result]]:
+    """The cells that have an artifact and a runtime, and the rows of those that have not."""
+    cells: dict[Cell, Artifact] = {}
+    failures: dict[Cell, Result] = {}
+    for cell in suite.cells:
+        artifact, found = built.artifacts[cell.recipe], described[cell.runtime]
+        version = "" if isinstance(found, str) else found["version"]
+        if isinstance(artifact, ConversionError):
+            unsupported = isinstance(artifact, UnsupportedError)
+            status = Status.UNSUPPORTED if unsupported else Status.FAILED
+            failures[cell] = failed_row(cell, version, status, str(artifact), thread=getattr(artifact, "thread", ""))
+        elif isinstance(found, str):
+            failures[cell] = failed_row(cell, "", Status.FAILED, found)
+        else:
+            cells[cell] = artifact
+    return cells, failures
+
+
+def _measure(
+    bench: Bench, cells: Mapping[Cell, Artifact], failures: dict[Cell, Result]
+) -> tuple[dict[Cell, Measured], float | None]:
+    """Caption and time what can run; cells whose captioning failed join `failures`."""
+    captioned: dict[Cell, Captioned] = {}
+    for cell, artifact in cells.items():
+        say(f"captioning {len(bench.images)} images: {cell.name}")
+        try:
+            captioned[cell] = bench.caption(cell, artifact)
+        except WorkerError as error:
+            say(f"{cell.name}: {error}")
+            failures[cell] = failed_row(cell, bench.versions[cell.runtime], Status.FAILED, str(error))
+    ready = {cell: cells[cell] for cell in captioned}
+    if not ready:
+        return {}, None
+    timed = bench.time(ready, captioned)
+    measured = {cell: Measured(cells[cell], captioned[cell], timed[cell.name]) for cell in ready}
+    return measured, _noise_floor(timed)
+
+
+def _noise_floor(timed: Mapping[str, Timed | str]) -> float | None:
+    """The relative difference of the captions' median between two measurements of one artifact."""
+    again = next(name for name in timed if name.endswith(AGAIN))
+    first, second = timed[again.removesuffix(AGAIN)], timed[again]
+    if isinstance(first, str) or isinstance(second, str):
+        return None
+    return noise_floor(first.samples(Phase.CAPTION), second.samples(Phase.CAPTION))
+
+
+def _rows(
+    suite: Suite,
+    measured: Mapping[Cell, Measured],
+    failures: Mapping[Cell, Result],
+    references: Mapping[str, tuple[str, ...]],
+) -> tuple[Result, ...]:
+    """All rows in the suite's order."""
+    baseline = measured.get(suite.baseline)
+    name = suite.baseline.name
+    plan = suite.table.plan  # a quick run is judged by the full plan, so that its rows say `quick`
+    return tuple(
+        failures[cell]
+        if cell in failures
+        else measured_row(
+            cell, measured[cell], plan=plan, references=references, baseline=baseline, reference=name
+        )
+        for cell in suite.cells
+    )
+
+
+def _plan(suite: Suite, options: Options) -> RunPlan:
+    plan = suite.table.plan
+    if options.threads:
+        plan = dataclasses.replace(plan, threads=options.threads)
+    if not options.quick:
+        return plan
+    return dataclasses.replace(
+        plan, rounds=QUICK_ROUNDS, minimum_seconds=QUICK_SECONDS, minimum_samples=QUICK_SAMPLES, quick=True
+    )
+
+
+def _test_images(suite: Suite, dataset: Dataset, options: Options) -> list[CaptionedImage]:
+    images = list(dataset.images(Split.TEST))
+    limit = suite.table.test_images or len(images)
+    return images[: min(limit, QUICK_IMAGES) if options.quick else limit]
+
+
+def _training_sentences(dataset: Dataset) -> list[str]:
+    return sorted({text for image in dataset.images(Split.TRAIN) for text in image.references})
+
+
+def _captioner(entry: Entry) -> Captioner:
+    spec, card = entry.facts["spec"], entry.facts["card"]
+    return Captioner(
+        name=spec["name"],
+        encoder=spec["encoder"],
+        decoder=spec["decoder"],
+        parameters=entry.facts["parameters"],
+        vocabulary_size=card["vocabulary_size"],
+        validation_cider=card["validation_cider"],
+        epochs=card["epochs"],
+        note=card["note"],
+    )
+
+
+def _environment(described: Mapping[str, dict[str, Any] | str]) -> Environment:
+    """This machine, with the package versions of the build and of every runtime's environment."""
+    environment = describe_environment(PACKAGES)
+    packages = dict(environment.packages)
+    for found in described.values():
+        if not isinstance(found, str):
+            versions = found["environment"]["packages"]
+            packages |= {name: versions[name] for name in PACKAGES if name in versions}
+    return dataclasses.replace(environment, packages=packages)
+
+
+def _examples(
+    dataset: Dataset, test: Sequence[CaptionedImage], rows: Sequence[Result], out: Path
+) -> tuple[Example, ...]:
+    """The first test images, and then those whose captions differ between rows."""
+    captions = [row.captions for row in rows if row.captions]
+    differing = [i for i in test if len({c[i.id] for c in captions}) > 1]
+    chosen = list(dict.fromkeys([*test[: EXAMPLES // 2], *differing, *test]))[:EXAMPLES]
+    return tuple(_example(dataset, image, out) for image in chosen)
+
+
+def _example(dataset: Dataset, image: CaptionedImage, out: Path) -> Example:
+    if not dataset.may_publish_images:
+        return Example(image.id, (), "")
+    encoded = dataset.read(image.id)
+    suffix = ".png" if encoded.startswith(b"\x89PNG") else ".jpg"
+    name = f"images/{Path(image.id).stem}{suffix}"
+    write_bytes_atomic(out / name, encoded)
+    return Example(image.id, image.references, name)

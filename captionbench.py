@@ -1,0 +1,183 @@
+"""The command line: verbs over models, convert, bench and reports, imported only when a verb needs them."""
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Compress a Keras image captioner, run it on TensorFlow, TFLite and ONNX Runtime, and read what it cost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+SuiteOption = Annotated[str, typer.Option("--suite", "-s", help="A suite's name, or the path of a suite's TOML file.")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Folder of the data set (flickr8k, folder).", envvar="CAPTIONBENCH_DATA")
+]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Where built things are kept. [default: .captionbench]")
+]
+PythonOption = Annotated[
+    list[str] | None,
+    typer.Option("--python", help="RUNTIME=INTERPRETER: run a runtime in another environment. Repeatable."),
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Folder of the report. [default: reports/runs/SUITE]")]
+
+
+@app.command(epilog="Example: captionbench train --suite scenes")
+def train(suite: SuiteOption = "scenes", data: DataOption = None, store: StoreOption = None) -> None:
+    """Train the captioners of a suite, or say where they are."""
+    from bench.quality import cider_mean
+    from bench.run import open_suite_dataset
+    from bench.suite import load_suite
+    from convert.build import train as train_captioner
+
+    loaded = load_suite(suite)
+    dataset = open_suite_dataset(loaded, data)
+    for spec in loaded.table.captioners:
+        typer.echo(train_captioner(_store(store), spec, dataset, cider_mean).path)
+
+
+@app.command(epilog="Example: captionbench build --suite scenes")
+def build(suite: SuiteOption = "scenes", data: DataOption = None, store: StoreOption = None) -> None:
+    """Build the artifacts of a suite, or say where they are."""
+    from bench.run import build_suite, open_suite_dataset
+    from bench.suite import load_suite
+    from convert.artifact import Artifact
+
+    loaded = load_suite(suite)
+    built = build_suite(loaded, _store(store), open_suite_dataset(loaded, data))
+    for recipe, artifact in built.artifacts.items():
+        typer.echo(f"{recipe.name}\t{artifact.path if isinstance(artifact, Artifact) else f'failed: {artifact}'}")
+
+
+@app.command(epilog="Example: captionbench bench --suite flickr8k --data ~/flickr8k")
+def bench(
+    suite: SuiteOption = "scenes",
+    data: DataOption = None,
+    store: StoreOption = None,
+    out: OutOption = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer images and samples; rows are marked quick.")] = False,
+    threads: Annotated[int, typer.Option("--threads", min=0, help="Threads of every runtime. [default: the suite's]")] = 0,
+    python: PythonOption = None,
+) -> None:
+    """Build what is missing, measure it on every runtime, and write the report."""
+    from bench.launcher import Launcher
+    from bench.run import Options, run_suite
+    from bench.suite import load_suite
+    from reports.terminal import print_summary
+    from reports.write import write_report
+
+    loaded = load_suite(suite)
+    folder = out or Path("reports/runs") / loaded.name
+    options = Options(data, quick, threads, _reproduce(suite, quick=quick, threads=threads))
+    results = run_suite(loaded, _store(store), Launcher(_pythons(python or [])), folder, options)
+    report = write_report(results)
+    print_summary(results)
+    typer.echo(f"report: {report}")
+
+
+@app.command(epilog="Example: captionbench report reports/runs/scenes/results.json")
+def report(
+    results: Annotated[Path, typer.Argument(help="A results.json, or the folder that holds one.")],
+    out: OutOption = None,
+) -> None:
+    """Write the report of a results file again."""
+    from reports.write import write_report
+
+    typer.echo(write_report(results / "results.json" if results.is_dir() else results, out))
+
+
+@app.command(epilog="Example: captionbench caption scenes.onnx.fp32 photo.jpg holidays/ https://example.org/a.jpg")
+def caption(
+    artifact: Annotated[str, typer.Argument(help="An artifact's folder, or the name of a recipe that was built.")],
+    pictures: Annotated[list[str], typer.Argument(help="Image files, folders of images, or http(s) addresses.")],
+    runtime: Annotated[str, typer.Option("--runtime", "-r", help="Default: the first that reads the format.")] = "",
+    search: Annotated[str, typer.Option("--search", help="greedy or beam3.")] = "beam3",
+    threads: Annotated[int, typer.Option("--threads", min=1)] = 2,
+    store: StoreOption = None,
+) -> None:
+    """Caption pictures with any artifact on any runtime. A picture that can't be read does not stop the others."""
+    from bench.pictures import caption_pictures
+
+    failures = 0
+    for name, said, error in caption_pictures(_store(store), artifact, pictures, runtime, search, threads):
+        failures += bool(error)
+        typer.echo(f"error: {error}" if error else f"{name}\t{said}", err=bool(error))
+    raise typer.Exit(2 if failures else 0)
+
+
+@app.command(epilog="Example: captionbench suites")
+def suites() -> None:
+    """List the suites that come with the project."""
+    from bench.suite import load_suite, suite_names
+
+    for name in suite_names():
+        suite = load_suite(name)
+        typer.echo(f"{name:12} {suite.table.title} ({len(suite.cells)} rows, data set {suite.table.dataset})")
+
+
+@app.command(epilog="Example: captionbench runtimes")
+def runtimes() -> None:
+    """List the runtimes, the formats they read, and their versions in this environment."""
+    from bench.runtimes import RUNTIMES, runtime_version
+
+    for runtime in RUNTIMES.values():
+        version = runtime_version(runtime) or "not installed here"
+        typer.echo(f"{runtime.name:14} {version:20} reads {', '.join(runtime.formats)}")
+
+
+def _store(root: Path | None):  # type: ignore[no-untyped-def]
+    """The store, without importing it before a verb runs."""
+    from convert.store import Store, default_root
+
+    return Store(root.absolute() if root else default_root())
+
+
+def _pythons(pairs: list[str]) -> dict[str, Path]:
+    """RUNTIME=INTERPRETER pairs. Raises ConfigError."""
+    from bench.runtimes import find_runtime
+    from models.errors import ConfigError
+
+    pythons = {}
+    for pair in pairs:
+        runtime, equals, path = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--python takes RUNTIME=INTERPRETER; received '{pair}'.")
+        pythons[find_runtime(runtime).name] = Path(path)
+    return pythons
+
+
+def _reproduce(suite: str, *, quick: bool, threads: int) -> str:
+    """The command that makes this run again; paths of this machine stay out of it."""
+    options = ([] if suite == "scenes" else ["--suite", suite]) + ["--quick"] * quick
+    options += ["--threads", str(threads)] if threads else []
+    return "nox -s bench" + (f" -- {' '.join(options)}" if options else "")
+
+
+def main() -> None:
+    """The console script: errors a user can cause are one sentence and exit status 2."""
+    from models.errors import CaptionbenchError
+
+    try:
+        app()
+    except CaptionbenchError as error:
+        sys.exit(_fail(str(error)))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.exit(_fail("the disk is full; free some space and run the same command again: it goes on where it stopped."))
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

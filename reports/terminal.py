@@ -1,0 +1,46 @@
+"""The end of a run on the terminal: a compact table and the verdict."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.result import Phase, read_results
+from reports.comparison import Comparison
+from reports.report import make_report
+from reports.text import megabytes, milliseconds, ratio, score
+from reports.verdict import render_verdict
+
+HEADERS = ("row", "MB", "BLEU-4", "CIDEr", "same captions", "caption", "speed-up", "status")
+
+
+def print_summary(results_path: Path) -> None:
+    """Print table and verdict of a results file."""
+    report = make_report(read_results(results_path))
+    table = Table(*HEADERS, box=None)
+    for item in report.rows:
+        table.add_row(*(Text(cell) for cell in _cells(item)))
+    console = Console()
+    console.print(table)
+    console.print(Text(_without_markup(render_verdict(report))))
+
+
+def _cells(item: Comparison) -> list[str]:
+    row = item.row
+    quality, parity = row.quality, row.parity
+    latency = row.latency_seconds.get(Phase.CAPTION)
+    return [
+        item.name,
+        megabytes(row.size_bytes.total if row.size_bytes else None),
+        score(quality.bleu_4 if quality else None),
+        score(quality.cider if quality else None),
+        f"{parity.captions_identical:.1%}" if parity else "–",
+        milliseconds(latency.median if latency else None),
+        ratio(item.speed_up.ratio if item.speed_up else None),
+        row.status.value,
+    ]
+
+
+def _without_markup(markdown: str) -> str:
+    return markdown.replace("**", "").replace("`", "").replace("\\", "")
