@@ -94,12 +94,12 @@ class Bench:
         work.mkdir(parents=True, exist_ok=True)
         failures: dict[str, str] = {}
         with self.store.lock("timing", "a benchmark (two at once would time each other)"):
-            for round_, name in track(_schedule([*names, f"{again.name}{AGAIN}"], plan.rounds), "timing"):
+            for round_, name in track(schedule([*names, f"{again.name}{AGAIN}"], plan.rounds), "timing"):
                 cell = next(cell for cell in cells if cell.name == name.removesuffix(AGAIN))
                 out = work / f"{round_}-{content_key(name)}.json"
                 if out.is_file() or name in failures:
                     continue
-                job = self._timing_job(cell, cells[cell], captioned[cell])
+                job = self._timing_job(cell, cells[cell], captioned.get(cell))
                 try:
                     self.launcher.time(cell.runtime, job.write(out.with_suffix(".job")), out)
                 except WorkerError as error:
@@ -122,7 +122,7 @@ class Bench:
     def _job(self, cell: Cell, artifact: Artifact) -> Job:
         return Job(str(artifact.path), cell.runtime, self.plan.threads, self.dataset, self.images)
 
-    def _timing_job(self, cell: Cell, artifact: Artifact, captioned: Captioned) -> Job:
+    def _timing_job(self, cell: Cell, artifact: Artifact, captioned: Captioned | None) -> Job:
         random = np.random.default_rng(self.plan.seed)
         chosen = random.permutation(len(self.images))[:200]
         return dataclasses.replace(
@@ -131,7 +131,7 @@ class Bench:
             seconds=self.plan.minimum_seconds / self.plan.rounds * 1.05,
             samples=-(-self.plan.minimum_samples // self.plan.rounds),
             warmup=self.plan.warmup,
-            captions=captioned.sentences(Search.GREEDY),
+            captions=captioned.sentences(Search.GREEDY) if captioned else {},
         )
 
 
@@ -140,7 +140,7 @@ def _noise_cell(cells: Sequence[Cell]) -> Cell:
     return next((c for c in cells if c.runtime == "onnxruntime" and c.recipe.encoder == "fp32"), cells[0])
 
 
-def _schedule(names: Sequence[str], rounds: int) -> list[tuple[int, str]]:
+def schedule(names: Sequence[str], rounds: int) -> list[tuple[int, str]]:
     """(round, row) with the rows rotated from round to round: A B C, B C A, ..."""
     return [
         (round_, names[(index + round_) % len(names)]) for round_ in range(rounds) for index in range(len(names))

@@ -15,7 +15,8 @@ def save_signature(graph: GraphFunction, path: Path) -> None:
     """Write a SavedModel whose signature takes and returns named tensors."""
     tf = tensorflow()
     module = tf.Module()
-    module.model = graph.model
+    # The variables alone: holding the Keras model would also store its Python objects, as many bytes again.
+    module.held = list(graph.model.variables)
 
     @tf.function(input_signature=list(graph.signature.values()))  # type: ignore[untyped-decorator]
     def serve(*tensors: object) -> object:

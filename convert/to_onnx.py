@@ -43,7 +43,16 @@ def convert_to_onnx(graph: GraphFunction) -> Any:
         model, _ = tf2onnx.convert.from_function(call, input_signature=[graph.signature], opset=OPSET)
     except Exception as error:  # tf2onnx raises many types; all mean that it could not
         raise ConversionError(f"tf2onnx can't convert '{graph.name}': {error}") from error
+    _name_batch(model)
     return model
+
+
+def _name_batch(model: Any) -> None:
+    """Call the free first axis `batch`: tf2onnx numbers it by how much it has converted before."""
+    for value in (*model.graph.input, *model.graph.output):
+        first = value.type.tensor_type.shape.dim[0]
+        if first.dim_param:
+            first.dim_param = "batch"
 
 
 def _output_name(name: str, feeds: Any) -> str:

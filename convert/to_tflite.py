@@ -1,6 +1,7 @@
 """Exports to TFLite (LiteRT) with the post-training precisions of its converter."""
 
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from convert.recipe import Precision
 from convert.to_keras import SIGNATURE, save_signature
 from models.errors import ConversionError
 from models.files import write_bytes_atomic
-from models.keras import tensorflow
+from models.keras import quiet_native_code, tensorflow
 
 
 def export_tflite(graph: GraphFunction, precision: Precision, calibration: Calibration, folder: Path) -> str:
@@ -22,11 +23,19 @@ def export_tflite(graph: GraphFunction, precision: Precision, calibration: Calib
         converter = tf.lite.TFLiteConverter.from_saved_model(saved, signature_keys=[SIGNATURE])
         _set_precision(converter, precision, graph, calibration)
         try:
-            content = converter.convert()
+            content = _convert(converter)
         except Exception as error:  # the converter raises many types; all mean that it could not
             raise ConversionError(f"TFLite can't convert '{graph.name}' to {precision}: {error}") from error
     write_bytes_atomic(folder / f"{graph.name}.tflite", content)
     return f"{graph.name}.tflite"
+
+
+def _convert(converter: Any) -> bytes:
+    """The converted model, without the converter's chatter."""
+    with warnings.catch_warnings(), quiet_native_code():
+        # The converter calibrates with its own, deprecated interpreter; nothing here could use another.
+        warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
+        return bytes(converter.convert())
 
 
 def _set_precision(converter: Any, precision: Precision, graph: GraphFunction, calibration: Calibration) -> None:

@@ -112,13 +112,14 @@ class _Beam:
         if self.is_settled():  # so that a caption does not depend on which images share its batch
             return np.arange(beam)
         totals = (self.scores[:, None] + log_probabilities).ravel()
-        # Twice the beam: even if half of them end, a full beam goes on. Stable sort: ties by lowest id.
+        # Twice the beam: even if half of them end, a full beam goes on. Stable sort: ties by lowest id. Only
+        # the first `beam` may end, or an unlikely early end would beat captions still in progress.
         order = np.argsort(-totals, kind="stable")[: 2 * beam]
         kept: list[tuple[int, tuple[int, ...], float]] = []
-        for index in order:
+        for rank, index in enumerate(order):
             parent, word = divmod(int(index), words)
             ids = (*self.ids[parent], word)
-            if word == END and np.isfinite(totals[index]):
+            if word == END and rank < beam and np.isfinite(totals[index]):
                 self.ended.append(Caption(ids, float(totals[index])))
             elif word != END and len(kept) < beam:
                 kept.append((parent, ids, float(totals[index])))

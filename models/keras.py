@@ -5,6 +5,9 @@ TensorFlow Model Optimization needs Keras 2 (`tf_keras`); TF_USE_LEGACY_KERAS ma
 
 import importlib
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from models.errors import MissingPackageError
@@ -12,19 +15,41 @@ from models.errors import MissingPackageError
 
 def keras() -> ModuleType:
     """The `tf_keras` module. Raises MissingPackageError outside the build environment."""
-    _prepare_environment()
+    tensorflow()
     return _import("tf_keras")
 
 
 def tensorflow() -> ModuleType:
     """The `tensorflow` module. Raises MissingPackageError outside the build environment."""
     _prepare_environment()
-    return _import("tensorflow")
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"]
+    with quiet_native_code():
+        module = _import("tensorflow")
+        module.config.list_physical_devices()  # says on a machine without a GPU that it has none
+    return module
 
 
 def _prepare_environment() -> None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # keep information lines out of the progress bars
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings and information
+
+
+@contextmanager
+def quiet_native_code() -> Iterator[None]:
+    """Drop what C++ prints on standard error: TensorFlow's logger ignores its level until it is set up.
+
+    Python's own errors are exceptions and come through.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _import(name: str) -> ModuleType:

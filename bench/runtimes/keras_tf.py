@@ -7,6 +7,7 @@ from typing import Any
 from bench.runtimes.base import PlainSession, Session
 from convert.recipe import Format
 from models.decoding import Tensors
+from models.errors import ConfigError
 from models.keras import keras, tensorflow
 
 
@@ -63,8 +64,15 @@ class _KerasSession(PlainSession):
 
 
 def _set_threads(threads: int) -> None:
-    """TensorFlow takes thread counts only before its first operation; later calls must agree."""
-    tf = tensorflow()
-    if tf.config.threading.get_intra_op_parallelism_threads() != threads:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+    """Fix the thread counts. TensorFlow takes them only before its first operation: raises ConfigError after it."""
+    threading = tensorflow().config.threading
+    if threading.get_intra_op_parallelism_threads() == threads:
+        return
+    try:
+        threading.set_intra_op_parallelism_threads(threads)
+        threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"TensorFlow is already running in this process with other thread counts; received threads={threads}. "
+            "Load the artifact in a process of its own."
+        ) from error

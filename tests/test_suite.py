@@ -1,0 +1,102 @@
+"""Suites: what parses, and what a typo is told."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.suite import load_suite, suite_names
+from convert.recipe import Format, Graph, Precision, Recipe, expand_recipes, parse_precisions
+from models.errors import ConfigError
+
+SUITE = """
+title = "Mine"
+dataset = "scenes"
+baseline = "mine.onnx.fp32 @ onnxruntime"
+[[captioners]]
+name = "mine"
+encoder = "tiny"
+decoder = "attention"
+weights = "random"
+[[builds]]
+captioner = "mine"
+formats = ["tflite", "onnx"]
+precisions = ["fp32", "int8_static+fp16"]
+"""
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_every_suite_parses(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.baseline in suite.cells
+    assert len({cell.name for cell in suite.cells}) == len(suite.cells)
+
+
+def test_builds_expand_to_every_format_precision_and_runtime(tmp_path: Path) -> None:
+    suite = load_suite(write(tmp_path, SUITE))
+    assert [cell.name for cell in suite.cells] == [
+        "mine.tflite.fp32 @ tflite",
+        "mine.tflite.int8_static+fp16 @ tflite",
+        "mine.onnx.fp32 @ onnxruntime",
+        "mine.onnx.int8_static+fp16 @ onnxruntime",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("title", "titel", "unknown key 'titel'. Did you mean 'title'?"),
+        ("precisions", "precision", "unknown key 'precision'. Did you mean 'precisions'?"),
+        ('encoder = "tiny"', 'encoder = "tinny"', "unknown encoder 'tinny'. Did you mean 'tiny'?"),
+        ('decoder = "attention"', 'decoder = "atention"', "Did you mean 'attention'?"),
+        ('"onnx"', '"onx"', "unknown format 'onx'. Did you mean 'onnx'?"),
+        ('"fp32"', '"fp23"', "unknown precision 'fp23'. Did you mean 'fp32'?"),
+        ('"int8_static+fp16"', '"a+b+c"', "ENCODER+DECODER"),
+        ('dataset = "scenes"', 'dataset = "scene"', "Did you mean 'scenes'?"),
+        ("mine.onnx.fp32 @", "mine.onnx.fp16 @", "Did you mean 'mine.onnx.fp32 @ onnxruntime'?"),
+        ('captioner = "mine"', 'captioner = "yours"', "unknown captioner 'yours'"),
+        ('name = "mine"', "name = 3", "must be a string; received 3"),
+        ('formats = ["tflite", "onnx"]', 'formats = "onnx"', "must be a list; received 'onnx'"),
+        ('weights = "random"', "epochs = 1.5", "must be a whole number; received 1.5"),
+        ('weights = "random"', 'encoder_training = "froze"', "Did you mean 'frozen'?"),
+        ('title = "Mine"\n', "", "missing title"),
+        ("[[builds]]", "[builds]", "must be a list"),
+        ('title = "Mine"', "title = ", "is not valid TOML"),
+    ],
+)
+def test_wrong_suite_is_told_what_and_where(tmp_path: Path, old: str, new: str, told: str) -> None:
+    assert old in SUITE
+    with pytest.raises(ConfigError) as caught:
+        load_suite(write(tmp_path, SUITE.replace(old, new, 1)))
+    assert told in str(caught.value)
+
+
+def test_unknown_runtime_is_told_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'onnxruntime'"):
+        load_suite(write(tmp_path, SUITE + 'runtimes = ["onxruntime"]\n'))
+
+
+def test_unknown_suite_is_told_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="unknown suite 'scense'. Did you mean 'scenes'"):
+        load_suite("scense")
+
+
+def test_missing_suite_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml"):
+        load_suite(str(tmp_path / "absent.toml"))
+
+
+def test_recipe_names_are_slugs() -> None:
+    recipes = expand_recipes("c", ["onnx"], ["fp32", "int8_static+int8_dynamic"])
+    assert [r.name for r in recipes] == ["c.onnx.fp32", "c.onnx.int8_static+int8_dynamic"]
+    assert Recipe("c", Format.KERAS, graph=Graph.PREFIX).name == "c.keras.fp32.prefix"
+
+
+def test_precision_names_both_halves_or_each() -> None:
+    assert parse_precisions("fp16") == (Precision.FP16, Precision.FP16)
+    assert parse_precisions("int8_static+fp32") == (Precision.INT8_STATIC, Precision.FP32)
