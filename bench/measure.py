@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.job import DatasetReference, Job
+from bench.latency import SHARES
 from bench.launcher import Launcher, WorkerError
 from bench.result import Phase, RunPlan
 from bench.suite import Cell
@@ -49,7 +50,7 @@ class Timed:
     """Raw seconds of one row: phase -> samples of each round in time order."""
 
     seconds: Mapping[Phase, Sequence[Sequence[float]]]
-    total_seconds: float  # that were timed, iterations included
+    total_seconds: float  # of timing in the steady phases, iterations included
     differing: Sequence[str]  # images whose timed caption was not the quality run's
 
     def samples(self, phase: Phase) -> list[float]:
@@ -162,7 +163,8 @@ def _read_timed(paths: Sequence[Path]) -> Timed:
     total, differing = 0.0, set()
     for phase, data, extra in _read_rounds(paths):
         seconds.setdefault(phase, []).append(data)
-        total += sum(data) * extra["iterations"]
+        # Loading and the first caption are timed once a process; only the steady state is sampled.
+        total += sum(data) * extra["iterations"] if phase in SHARES else 0.0
         differing |= set(extra.get("differing", ()))
     return Timed(seconds, total, sorted(differing))
 

@@ -63,7 +63,7 @@ def failed_row(cell: Cell, version: str, status: Status, reason: str, *, thread:
 def measured_row(
     cell: Cell, measured: Measured, *, plan: RunPlan, references: References, baseline: Measured | None, reference: str
 ) -> Result:
-    """The row of a cell that ran. `reference` names the baseline row."""
+    """The row of a cell that ran under `plan`. `reference` names the baseline row."""
     artifact, captioned, timed = measured.artifact, measured.captioned, measured.timed
     status, reason = _judge(plan, timed)
     empty = failed_row(cell, captioned.runtime_version, status, reason)
@@ -84,17 +84,20 @@ def measured_row(
 
 
 def _judge(plan: RunPlan, timed: Timed | str) -> tuple[Status, str]:
-    """The verdict by the rules of `bench.statistics`; `plan` is the suite's own, not a quick one."""
+    """The verdict by the rules of `bench.statistics`."""
     if isinstance(timed, str):
         return Status.FAILED, timed
     captions = timed.samples(Phase.CAPTION)
-    return verdict(
+    status, reason = verdict(
         plan,
         samples=len(captions),
         seconds=timed.total_seconds,
         drifts=[drift(captions)],
         outputs_equal=not timed.differing,
     )
+    if plan.quick and not timed.differing:
+        return Status.QUICK, "measured with --quick: run again without it before deciding"
+    return status, reason
 
 
 def _latencies(timed: Timed | str) -> dict[Phase, Any]:

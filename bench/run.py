@@ -68,19 +68,19 @@ def build_suite(suite: Suite, store: Store, dataset: Dataset) -> Built:
     """Train and export what the store lacks. A recipe that fails does not stop the others."""
     captioners = {spec.name: train(store, spec, dataset, cider_mean) for spec in suite.table.captioners}
     artifacts: dict[Recipe, Artifact | ConversionError] = {}
-    reused = 0
+    reused = new = 0
     for name, entry in captioners.items():
         builder = ArtifactBuilder(store, entry, dataset)
         for recipe in (recipe for recipe in suite.recipes if recipe.captioner == name):
             try:
                 built = builder.build(recipe)
                 artifacts[recipe] = load_artifact(built.path)
-                reused += built.reused
+                reused, new = reused + built.reused, new + (not built.reused)
             except ConversionError as error:
                 say(f"{recipe.name}: {error}")
                 artifacts[recipe] = error
     trained = sum(not entry.reused for entry in captioners.values())
-    say(f"{trained} captioners trained, {len(artifacts) - reused} artifacts built, {reused} reused")
+    say(f"{trained} captioners trained, {new} artifacts built, {reused} reused")
     return Built(captioners, artifacts)
 
 
@@ -99,7 +99,7 @@ def run_suite(suite: Suite, store: Store, launcher: Launcher, out: Path, options
     measured, floor = _measure(bench, cells, failures)
     references = {image.id: image.references for image in test}
     say("scoring")
-    rows = _rows(suite, measured, failures, references)
+    rows = _rows(suite, plan, measured, failures, references)
     results = Results(
         suite=suite.name,
         title=suite.table.title,
@@ -198,6 +198,7 @@ def _noise_floor(timed: Mapping[str, Timed | str]) -> float | None:
 
 def _rows(
     suite: Suite,
+    plan: RunPlan,
     measured: Mapping[Cell, Measured],
     failures: Mapping[Cell, Result],
     references: Mapping[str, tuple[str, ...]],
@@ -205,7 +206,6 @@ def _rows(
     """All rows in the suite's order."""
     baseline = measured.get(suite.baseline)
     name = suite.baseline.name
-    plan = suite.table.plan  # a quick run is judged by the full plan, so that its rows say `quick`
     return tuple(
         failures[cell]
         if cell in failures
