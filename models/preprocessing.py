@@ -158,8 +158,9 @@ def fit_image(image: Image.Image, contract: Preprocessing) -> Image.Image:
     box = (0.0, 0.0, float(image.width), float(image.height))
     if contract.fit is Fit.CENTER_CROP:
         scale = min(image.width / contract.width, image.height / contract.height)
-        left = (image.width - contract.width * scale) / 2
-        top = (image.height - contract.height * scale) / 2
+        # Rounding may put the side that is kept whole a hair outside the image.
+        left = max((image.width - contract.width * scale) / 2, 0.0)
+        top = max((image.height - contract.height * scale) / 2, 0.0)
         box = (left, top, image.width - left, image.height - top)
     method = Image.Resampling[contract.resample.name]
     return image.resize((contract.width, contract.height), method, box=box)

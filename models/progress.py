@@ -2,12 +2,13 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TextColumn,
@@ -43,3 +44,16 @@ def track(items: Sequence[T], label: str) -> Iterator[T]:
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)
+
+
+def track_bytes(blocks: Iterable[bytes], total: int, label: str) -> Iterator[bytes]:
+    """The blocks of a download of `total` bytes (0: unknown), with a bar on a terminal."""
+    if not console.is_terminal:
+        yield from blocks
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(label, total=total or None)
+        for block in blocks:
+            progress.advance(task, len(block))
+            yield block

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from models.datasets.base import CaptionedImage, Split
+from models.datasets.download import Download, fetch, unpack
 from models.datasets.stored import StoredDataset
 from models.errors import DataError
 from models.files import content_key, sha256_of
@@ -22,6 +23,12 @@ SPLIT_FILES = {
     Split.VALIDATION: "Flickr_8k.devImages.txt",
     Split.TEST: "Flickr_8k.testImages.txt",
 }
+
+# Public copies of the official archives; their MD5 sums as published in torchvision for R
+# (github.com/mlverse/torchvision, R/dataset-flickr.R). Flickr8k_text.zip has no folder of its own.
+_RELEASE = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
+TEXT_ARCHIVE = Download(f"{_RELEASE}/Flickr8k_text.zip", "bf6c1abcb8e4a833b7f922104de18627")
+IMAGES_ARCHIVE = Download(f"{_RELEASE}/Flickr8k_Dataset.zip", "f18a1e2920de5bd84dae7cf08ec78978")
 
 _CAPTION_LINE = re.compile(r"(?P<image>[^\t]+)#\d+\t\s*(?P<caption>\S.*)")
 
@@ -45,7 +52,7 @@ def find_flickr8k(data: Path | None) -> Path:
     """The directory that holds IMAGES and TEXT. Raises DataError when a given one does not."""
     home = os.environ.get("FLICKR8K_HOME")
     if data is None and not home:
-        raise DataError("no Flickr8k directory. Pass --data DIR or set FLICKR8K_HOME.")
+        return _download_flickr8k()
     root = data if data is not None else Path(home or "")
     missing = [name for name in (IMAGES, TEXT) if not (root / name).is_dir()]
     if missing:
@@ -53,6 +60,25 @@ def find_flickr8k(data: Path | None) -> Path:
             f"{root} has no directory {' and no '.join(missing)}. "
             f"Pass the directory that holds {IMAGES} and {TEXT} as --data or FLICKR8K_HOME."
         )
+    return root
+
+
+def _download_flickr8k() -> Path:
+    """The copy under $CAPTIONBENCH_HOME (default ~/.cache/captionbench), downloaded now unless it is there."""
+    home = Path(os.environ.get("CAPTIONBENCH_HOME", Path.home() / ".cache" / "captionbench"))
+    root = home / "flickr8k"
+    try:
+        if not (root / TEXT).is_dir():
+            unpack(fetch(TEXT_ARCHIVE, root), root / TEXT)
+        if not (root / IMAGES).is_dir():
+            unpack(fetch(IMAGES_ARCHIVE, root), root / "unpacked")
+            (root / "unpacked" / IMAGES).rename(root / IMAGES)
+    except DataError as error:
+        raise DataError(
+            f"no Flickr8k here: neither --data nor FLICKR8K_HOME is given, and {error} Without a network, get "
+            f"{TEXT_ARCHIVE.name} and {IMAGES_ARCHIVE.name}, unpack them into one directory as {TEXT}/ and {IMAGES}/, "
+            "and pass it as --data DIR."
+        ) from error
     return root
 
 
