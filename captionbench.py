@@ -63,7 +63,9 @@ def bench(
     store: StoreOption = None,
     out: OutOption = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer images and samples; rows are marked quick.")] = False,
-    threads: Annotated[int, typer.Option("--threads", min=0, help="Threads of every runtime. [default: the suite's]")] = 0,
+    threads: Annotated[
+        int, typer.Option("--threads", min=0, help="Threads of every runtime. [default: the suite's]")
+    ] = 0,
     python: PythonOption = None,
 ) -> None:
     """Build what is missing, measure it on every runtime, and write the report."""
@@ -171,7 +173,9 @@ def main() -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        sys.exit(_fail("the disk is full; free some space and run the same command again: it goes on where it stopped."))
+        sys.exit(
+            _fail("the disk is full; free some space and run the same command again: it goes on where it stopped.")
+        )
 
 
 def _fail(message: str) -> int:

@@ -101,7 +101,7 @@ def _group(name: str) -> list[str]:
 
 
 def _install(session: nox.Session, *requirements: str) -> None:
-    """Install once; again only when pyproject.toml or the requirements change, so that a second run needs no network."""
+    """Install unless pyproject.toml and requirements are those of the last time: a second run needs no network."""
     content = Path("pyproject.toml").read_bytes() + repr(requirements).encode()
     stamp = Path(session.virtualenv.location) / "captionbench.installed"
     digest = hashlib.sha256(content).hexdigest()

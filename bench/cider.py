@@ -76,9 +76,7 @@ def _distinct(sentences: Iterable[Words]) -> set[Ngram]:
 
 def _ngrams(words: Words) -> list[Ngram]:
     return [
-        tuple(words[start : start + order])
-        for order in range(1, ORDERS + 1)
-        for start in range(len(words) - order + 1)
+        tuple(words[start : start + order]) for order in range(1, ORDERS + 1) for start in range(len(words) - order + 1)
     ]
 
 

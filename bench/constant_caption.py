@@ -13,9 +13,7 @@ from models.tokens import tokenize
 FINALISTS = 20
 
 
-def best_constant_caption(
-    candidates: Sequence[str], references: Mapping[str, Sequence[str]]
-) -> ConstantCaption:
+def best_constant_caption(candidates: Sequence[str], references: Mapping[str, Sequence[str]]) -> ConstantCaption:
     """The candidate with the highest mean CIDEr-D over all images.
 
     Candidates are sentences of the training set; references, by image id, are those of the test set.

@@ -84,9 +84,7 @@ class TimedCaptioner:
         return pixels, [self.loaded.encode(p) for p in pixels]
 
 
-def rounds_and_iterations(
-    call: Callable[[], object], *, seconds: float, minimum: int, warmup: int
-) -> tuple[int, int]:
+def rounds_and_iterations(call: Callable[[], object], *, seconds: float, minimum: int, warmup: int) -> tuple[int, int]:
     """(samples, calls per sample) that fill `seconds`, from the fastest of some warm-up calls."""
     fastest = min(_timed_calls(call, max(warmup, 1)))
     iterations = max(1, math.ceil(SAMPLE_SECONDS / fastest)) if fastest < SAMPLE_SECONDS else 1

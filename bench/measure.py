@@ -137,15 +137,13 @@ class Bench:
 
 
 def _noise_cell(cells: Sequence[Cell]) -> Cell:
-    """The row that is measured twice: fp32 on a deployment runtime where there is one, because it is fast and steady."""
+    """The row that is measured twice: fp32 on ONNX Runtime where there is one, because it is steady."""
     return next((c for c in cells if c.runtime == "onnxruntime" and c.recipe.encoder == "fp32"), cells[0])
 
 
 def schedule(names: Sequence[str], rounds: int) -> list[tuple[int, str]]:
     """(round, row) with the rows rotated from round to round: A B C, B C A, ..."""
-    return [
-        (round_, names[(index + round_) % len(names)]) for round_ in range(rounds) for index in range(len(names))
-    ]
+    return [(round_, names[(index + round_) % len(names)]) for round_ in range(rounds) for index in range(len(names))]
 
 
 def _read_captioned(path: Path) -> Captioned:

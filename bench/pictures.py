@@ -54,7 +54,9 @@ def find_artifact(store: Store, name_or_path: str) -> Artifact:
         built.setdefault(name, folder)
     if name_or_path not in built:
         known = ", ".join(sorted(built)) or "none yet; run `captionbench build`"
-        raise ArtifactError(f"no artifact '{name_or_path}': neither a folder nor a recipe that was built. Built: {known}.")
+        raise ArtifactError(
+            f"no artifact '{name_or_path}': neither a folder nor a recipe that was built. Built: {known}."
+        )
     return load_artifact(built[name_or_path])
 
 
@@ -71,9 +73,13 @@ def _fetch(address: str) -> bytes:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
             content: bytes = answer.read(MAXIMUM_BYTES + 1)
     except (urllib.error.URLError, OSError, ValueError) as error:
-        raise ImageError(f"can't fetch {address}: {error}. Check the address, or save the picture and give its path.") from error
+        raise ImageError(
+            f"can't fetch {address}: {error}. Check the address, or save the picture and give its path."
+        ) from error
     if len(content) > MAXIMUM_BYTES:
-        raise ImageError(f"{address} is larger than {MAXIMUM_BYTES // 1_000_000} MB; save it smaller and give its path.")
+        raise ImageError(
+            f"{address} is larger than {MAXIMUM_BYTES // 1_000_000} MB; save it smaller and give its path."
+        )
     return content
 
 

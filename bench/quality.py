@@ -41,9 +41,7 @@ WordCaptions = dict[str, Words]
 WordReferences = dict[str, list[Words]]
 
 
-def score_captions(
-    captions: Captions, references: References, *, seed: int = 2012, resamples: int = 1000
-) -> Quality:
+def score_captions(captions: Captions, references: References, *, seed: int = 2012, resamples: int = 1000) -> Quality:
     """Score one caption an image; intervals are bootstraps over images.
 
     Raises DataError when there is nothing to score or captions and references are of different images.
@@ -61,9 +59,7 @@ def score_captions(
         bleu_4=float(bleu[3]),
         cider=float(cider.mean()),
         rouge_l=float(np.mean([_rouge_l(words[image], reference_words[image]) for image in words])),
-        bleu_4_ci95=bootstrap_ci95(
-            counts, lambda sums: _coco_bleu(sums)[:, 3], seed=seed, resamples=resamples
-        ),
+        bleu_4_ci95=bootstrap_ci95(counts, lambda sums: _coco_bleu(sums)[:, 3], seed=seed, resamples=resamples),
         cider_ci95=_mean_ci95(cider, seed=seed, resamples=resamples),
         paper_bleu_1=paper[0],
         paper_bleu_2=paper[1],
@@ -127,23 +123,16 @@ def _protocol(references: References) -> str:
     """What was compared with what, in one line: two scores compare only if these are equal."""
     numbers = sorted({len(sentences) for sentences in references.values()})
     span = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
-    return (
-        f"coco|tok:captionbench-1|case:lower|refs:{span}|markers:no"
-        "|bleu:closest-len|cider:D,n4,s6,idf:test|v1"
-    )
+    return f"coco|tok:captionbench-1|case:lower|refs:{span}|markers:no|bleu:closest-len|cider:D,n4,s6,idf:test|v1"
 
 
 def _mean_ci95(scores: FloatArray, *, seed: int, resamples: int) -> tuple[float, float]:
-    return bootstrap_ci95(
-        scores[:, None], lambda sums: sums[:, 0] / len(scores), seed=seed, resamples=resamples
-    )
+    return bootstrap_ci95(scores[:, None], lambda sums: sums[:, 0] / len(scores), seed=seed, resamples=resamples)
 
 
 def _bleu_counts(captions: WordCaptions, references: WordReferences) -> FloatArray:
     """A row for each image: matches of order 1..4, n-grams of order 1..4, length, reference length."""
-    return np.array(
-        [_image_counts(words, references[image]) for image, words in captions.items()], dtype=np.float64
-    )
+    return np.array([_image_counts(words, references[image]) for image, words in captions.items()], dtype=np.float64)
 
 
 def _image_counts(words: Words, references: Sequence[Words]) -> list[int]:
@@ -176,8 +165,7 @@ def _paper_bleu(captions: Captions, references: References) -> list[float]:
     precisions = sums[0:4] / sums[4:8]
     brevity_penalty = np.exp(min(0.0, 1 - sums[9] / sums[8]))  # markers: the length is never 0
     return [
-        float(brevity_penalty * np.prod(precisions[: len(weights)] ** np.array(weights)))
-        for weights in _PAPER_WEIGHTS
+        float(brevity_penalty * np.prod(precisions[: len(weights)] ** np.array(weights))) for weights in _PAPER_WEIGHTS
     ]
 
 

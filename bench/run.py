@@ -128,9 +128,7 @@ def open_suite_dataset(suite: Suite, data: Path | None) -> Dataset:
 
 
 def _dataset_reference(suite: Suite, data: Path | None) -> DatasetReference:
-    return DatasetReference(
-        suite.table.dataset, str(data.absolute()) if data else "", suite.table.dataset_options
-    )
+    return DatasetReference(suite.table.dataset, str(data.absolute()) if data else "", suite.table.dataset_options)
 
 
 def _describe_runtimes(suite: Suite, launcher: Launcher) -> dict[str, dict[str, Any] | str]:
@@ -209,9 +207,7 @@ def _rows(
     return tuple(
         failures[cell]
         if cell in failures
-        else measured_row(
-            cell, measured[cell], plan=plan, references=references, baseline=baseline, reference=name
-        )
+        else measured_row(cell, measured[cell], plan=plan, references=references, baseline=baseline, reference=name)
         for cell in suite.cells
     )
 

@@ -58,7 +58,7 @@ class SuiteTable:
     baseline: str  # "RECIPE @ RUNTIME"
     test_images: int = 0  # 0 for all
     dataset_options: Mapping[str, Any] = field(default_factory=dict)
-    plan: RunPlan = RunPlan()
+    plan: RunPlan = field(default_factory=RunPlan)
 
 
 @dataclass(frozen=True)

@@ -91,14 +91,19 @@ def load_artifact(path: Path) -> Artifact:
             Graph(table["graph"]),
         )
         given = facts["contract"]
-        contract = Contract(
-            Preprocessing.from_json(given["preprocessing"]), given["max_length"], given["units"]
-        )
+        contract = Contract(Preprocessing.from_json(given["preprocessing"]), given["max_length"], given["units"])
         graphs = {part: path / name for part, name in facts["graphs"].items()}
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path} is not an artifact of this version: {error}. Build it again.") from error
     return Artifact(
-        path, recipe, contract, graphs, content_digest(manifest["files"]), facts.get("weights_int8"), facts["tools"], facts["size_bytes"]
+        path,
+        recipe,
+        contract,
+        graphs,
+        content_digest(manifest["files"]),
+        facts.get("weights_int8"),
+        facts["tools"],
+        facts["size_bytes"],
     )
 
 

@@ -1,4 +1,4 @@
-"""Exports to TensorFlow's own formats: a SavedModel a graph (what one deploys), or Keras files (the study's baseline)."""
+"""Exports to TensorFlow's own formats: SavedModels (what one deploys) and Keras files (the study's baseline)."""
 
 from pathlib import Path
 

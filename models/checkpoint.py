@@ -68,9 +68,7 @@ def load_checkpoint(path: Path, model: Any, optimizer: Any) -> Checkpoint | None
     model.set_weights(groups["model"])
     for variable, value in zip(optimizer.variables, groups["optimizer"], strict=True):
         variable.assign(value)
-    return Checkpoint(
-        head["epoch"], tuple(head["history"]), head["best_cider"], head["best_epoch"], groups["best"]
-    )
+    return Checkpoint(head["epoch"], tuple(head["history"]), head["best_cider"], head["best_epoch"], groups["best"])
 
 
 def _groups(checkpoint: Checkpoint, model: Any, optimizer: Any) -> dict[str, Weights]:

@@ -95,7 +95,7 @@ def build_encoder(name: str, kind: FeatureKind, *, weights: str) -> Any:
     except (OSError, ValueError, Exception) as error:  # Keras wraps a failed download in a bare Exception
         raise ConfigError(
             f"can't load weights '{weights}' of encoder '{name}': {error}. Without a network, put the "
-            "file under $KERAS_HOME/models, give its path as `weights`, or say `weights = \"random\"`."
+            'file under $KERAS_HOME/models, give its path as `weights`, or say `weights = "random"`.'
         ) from error
     layers = keras().layers
     grid = base.output

@@ -22,7 +22,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files private; results are meant to be shared
+        temporary.chmod(0o644)  # mkstemp makes files private; results are meant to be shared
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

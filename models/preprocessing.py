@@ -80,9 +80,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
-            raise ConfigError(
-                f"images are prepared at 1 x 1 pixels or more; received {self.height} x {self.width}."
-            )
+            raise ConfigError(f"images are prepared at 1 x 1 pixels or more; received {self.height} x {self.width}.")
 
     def to_json(self) -> dict[str, int | str]:
         """A plain dict that `from_json` takes back."""
@@ -219,8 +217,10 @@ def _turn_upright(rgb: Image.Image, source: Image.Image) -> Image.Image:
 
 def _describe_failure(encoded: bytes, name: str, error: Exception) -> str:
     start = encoded[:8].hex(" ")
-    reason = "is not an image that can be read" if isinstance(error, Image.UnidentifiedImageError) else (
-        f"is corrupt or truncated ({error})"
+    reason = (
+        "is not an image that can be read"
+        if isinstance(error, Image.UnidentifiedImageError)
+        else (f"is corrupt or truncated ({error})")
     )
     return (
         f"{name} {reason}; received {len(encoded)} bytes starting {start}. "

@@ -213,9 +213,7 @@ def _validation_captions(
     return sentences_by_image(captioner, images, raw), {i.id: i.references for i in data.validation}
 
 
-def _card(
-    spec: CaptionerSpec, dataset: Dataset, captioner: Captioner, checkpoint: Checkpoint
-) -> dict[str, Any]:
+def _card(spec: CaptionerSpec, dataset: Dataset, captioner: Captioner, checkpoint: Checkpoint) -> dict[str, Any]:
     """Facts about the training for the reader of a report."""
     note = "random encoder weights: size and time only" if _is_untrained(spec) else ""
     return {

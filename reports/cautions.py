@@ -121,8 +121,7 @@ def _full_precision_twin(item: Comparison, rows: Rows) -> Comparison | None:
         other
         for other in rows
         if is_full_precision(other.row)
-        and (other.row.captioner, other.row.runtime, other.row.graph)
-        == (row.captioner, row.runtime, row.graph)
+        and (other.row.captioner, other.row.runtime, other.row.graph) == (row.captioner, row.runtime, row.graph)
     ]
     same = [o for o in twins if (o.row.encoder.technique, o.row.decoder.technique) == techniques]
     return next(iter([*same, *twins]), None)

@@ -55,7 +55,7 @@ def draw_figure(report: Report) -> Any:
     """The matplotlib figure behind `render_figure`."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=72, layout="constrained")  # a pixel is a point
     axes = figure.add_subplot()
     points = find_points(report)
     _draw_axes(axes, points)
@@ -183,13 +183,11 @@ def _draw_labels(axes: Any, points: Sequence[Point], report: Report) -> None:
             wanted.append((rank, Label(_label(point, report), *_pixel(axes, point), bold=rank < 2)))
     labels = [label for _, label in sorted(wanted, key=lambda pair: pair[0])]
     canvas = Box(*axes.get_window_extent().extents)
-    for label, box in place_labels(labels, [_pixel(axes, point) for point in points], canvas):
+    for label, _ in place_labels(labels, [_pixel(axes, point) for point in points], canvas):
         axes.annotate(
             label.text,
             (label.x, label.y),
-            xycoords="figure pixels",
-            xytext=(box.left, box.bottom),
-            textcoords="figure pixels",
+            xycoords=axes.transData.inverted().transform,
             fontsize=FONT_SIZE,
             weight="bold" if label.bold else "normal",
             color=INK,

@@ -53,9 +53,7 @@ def render_markdown(report: Report, *, figure: str | None) -> str:
 
 def _opening(report: Report, figure: str | None) -> str:
     results = report.results
-    what = (
-        f"Suite {name_text(results.suite)} on {escape(results.dataset)}, {results.test_images} test images."
-    )
+    what = f"Suite {name_text(results.suite)} on {escape(results.dataset)}, {results.test_images} test images."
     return "\n\n".join(
         (
             f"# {escape(results.title)}",
@@ -78,8 +76,7 @@ def figure_text(report: Report, figure: str | None) -> str:
 
 def _cautions(report: Report) -> str:
     return "\n".join(
-        f"- **{caution.kind.capitalize()}.** {caution.text}. *{caution.remedy}*"
-        for caution in report.cautions
+        f"- **{caution.kind.capitalize()}.** {caution.text}. *{caution.remedy}*" for caution in report.cautions
     )
 
 

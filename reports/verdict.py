@@ -97,18 +97,14 @@ def _why_not_smaller(report: Report) -> str:
 def _why_nothing(report: Report) -> str:
     baseline, results = report.baseline, report.results
     if baseline is None:
-        return (
-            f"The baseline {name_text(results.baseline)} is not among the rows, so nothing can be compared."
-        )
+        return f"The baseline {name_text(results.baseline)} is not among the rows, so nothing can be compared."
     if baseline.row.quality and not beats_constant(baseline.row, results):
         return (
             f"The baseline {name_text(baseline.name)} does not beat one fixed sentence given to every image: "
             "train it for longer before compressing it."
         )
     reason = escape(baseline.row.reason) or "it lacks a size, a quality or a caption time"
-    return (
-        f"The baseline {name_text(baseline.name)} can't be compared with ({baseline.row.status}: {reason})."
-    )
+    return f"The baseline {name_text(baseline.name)} can't be compared with ({baseline.row.status}: {reason})."
 
 
 def render_choice(report: Report) -> str:

@@ -1,6 +1,6 @@
 """One tiny captioner, trained once a session by the real trainer, and its artifacts, built by the real converters."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,7 +79,7 @@ def captioner(trained: Callable[[str], Entry]) -> Callable[[str], Captioner]:
 
 
 @pytest.fixture(scope="session")
-def build(store: Store, dataset: Dataset, trained: Callable[[str], Entry]) -> Iterator[Callable[[Recipe], Artifact]]:
+def build(store: Store, dataset: Dataset, trained: Callable[[str], Entry]) -> Callable[[Recipe], Artifact]:
     """The artifact of a recipe whose captioner is `tiny-attention` or `tiny-merge`."""
     builders: dict[str, ArtifactBuilder] = {}
 
@@ -89,7 +89,7 @@ def build(store: Store, dataset: Dataset, trained: Callable[[str], Entry]) -> It
             builders[decoder] = ArtifactBuilder(store, trained(decoder), dataset)
         return load_artifact(builders[decoder].build(recipe).path)
 
-    yield build
+    return build
 
 
 @pytest.fixture

@@ -175,8 +175,9 @@ def test_runtime_refuses_a_format_it_does_not_read(build: Build, name: str) -> N
     artifact = build(Recipe("tiny-merge", Format.ONNX))
     if Format.ONNX in runtime.formats:
         return
-    with pytest.raises(ConfigError, match="received an artifact of format 'onnx'"), load_sessions(
-        artifact, runtime, threads=1
+    with (
+        pytest.raises(ConfigError, match="received an artifact of format 'onnx'"),
+        load_sessions(artifact, runtime, threads=1),
     ):
         pass
 

@@ -112,7 +112,8 @@ def test_scenes_are_the_same_in_every_process() -> None:
     code = (
         "import hashlib; from models.datasets import Split, open_dataset\n"
         "d = open_dataset('scenes', None, {'train': 5, 'validation': 5, 'test': 5})\n"
-        "print(hashlib.sha256(b''.join(d.read(i.id) + repr(i).encode() for s in Split for i in d.images(s))).hexdigest())"
+        "all = b''.join(d.read(i.id) + repr(i).encode() for s in Split for i in d.images(s))\n"
+        "print(hashlib.sha256(all).hexdigest())"
     )
     outputs = {
         subprocess.run(
@@ -314,7 +315,7 @@ def test_cut_download_goes_on_where_it_stopped(server: str, tmp_path: Path) -> N
 
 
 def test_wrong_checksum_is_refused_and_nothing_is_kept(server: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="expected 0{32}; it was removed"):
+    with pytest.raises(DataError, match=r"expected 0{32}; it was removed"):
         fetch(Download(server, "0" * 32), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -322,7 +323,7 @@ def test_wrong_checksum_is_refused_and_nothing_is_kept(server: str, tmp_path: Pa
 def test_flickr8k_without_data_or_network_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = Download("http://127.0.0.1:9/Flickr8k_text.zip", "0" * 32)
     monkeypatch.setattr("models.datasets.flickr8k.TEXT_ARCHIVE", nowhere)
-    with pytest.raises(DataError, match="Without a network, get .* and pass it as --data DIR"):
+    with pytest.raises(DataError, match=r"Without a network, get .* and pass it as --data DIR"):
         open_flickr8k(None)
 
 

@@ -1,4 +1,4 @@
-"""The harness: order of calls, resuming, failures as rows. The fake runtime answers, so nothing here depends on speed."""
+"""The harness: order of calls, resuming, failures as rows. The fake answers: nothing here depends on speed."""
 
 import json
 from collections.abc import Callable
@@ -183,7 +183,7 @@ def test_harness_times_every_phase_in_its_own_process(bench: Bench, artifact: Ar
 
 def test_worker_error_is_its_last_sentence(bench: Bench, artifact: Artifact, tmp_path: Path) -> None:
     job = Job(str(tmp_path / "absent"), "onnxruntime", 1, SCENES, bench.images).write(tmp_path / "job.json")
-    with pytest.raises(WorkerError, match="^no artifact at"):
+    with pytest.raises(WorkerError, match=r"^no artifact at"):
         Launcher().caption("onnxruntime", job, tmp_path / "out.json")
 
 

@@ -41,8 +41,6 @@ def gradient(width: int = 16, height: int = 12) -> Image.Image:
     return Image.fromarray(np.stack(channels, axis=2).astype(np.uint8))
 
 
-
-
 def test_contracts_give_different_tensors() -> None:
     encoded = encode(gradient())
     hashes = {
@@ -100,7 +98,9 @@ def test_squash_keeps_the_borders_and_crop_does_not() -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
 def test_every_mode_becomes_rgb(mode: str, kind: str) -> None:
-    image = gradient().convert("L").convert("I").convert(mode) if mode in ("I;16", "I", "F") else gradient().convert(mode)
+    image = (
+        gradient().convert("L").convert("I").convert(mode) if mode in ("I;16", "I", "F") else gradient().convert(mode)
+    )
     try:
         encoded = encode(image, kind)
     except (OSError, KeyError):
@@ -160,7 +160,9 @@ def bomb(width: int = 60_000, height: int = 60_000) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,7 @@ CAPTIONS = {
 sentences = st.lists(st.sampled_from(["a", "b", "c", "d", "dog", "runs"]), max_size=12).map(" ".join)
 # pycocoevalcap fails where no reference holds a word: max() of no document frequencies.
 reference_sentences = sentences.filter(bool)
-images = st.lists(
-    st.tuples(sentences, st.lists(reference_sentences, min_size=1, max_size=5)), min_size=1, max_size=6
-)
+images = st.lists(st.tuples(sentences, st.lists(reference_sentences, min_size=1, max_size=5)), min_size=1, max_size=6)
 
 
 def coco_scores(captions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> list[float]:

@@ -82,7 +82,7 @@ def test_unknown_runtime_is_told_the_nearest(tmp_path: Path) -> None:
 
 
 def test_unknown_suite_is_told_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="unknown suite 'scense'. Did you mean 'scenes'"):
+    with pytest.raises(ConfigError, match=r"unknown suite 'scense'. Did you mean 'scenes'"):
         load_suite("scense")
 
 

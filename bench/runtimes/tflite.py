@@ -24,9 +24,7 @@ class TfliteRuntime:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ModuleNotFoundError as error:
-            raise MissingPackageError(
-                "runtime 'tflite' needs ai-edge-litert: pip install -e '.[tflite]'."
-            ) from error
+            raise MissingPackageError("runtime 'tflite' needs ai-edge-litert: pip install -e '.[tflite]'.") from error
         try:
             interpreter = Interpreter(str(path), num_threads=threads)
             return _TfliteSession(interpreter, interpreter.get_signature_runner(SIGNATURE))

@@ -30,6 +30,4 @@ def open_dataset(name: str, data: Path | None, options: Mapping[str, Any]) -> Da
     try:
         return DATASETS[name](data, **options)
     except TypeError as error:
-        raise ConfigError(
-            f"data set '{name}' does not take these options: {dict(options)}. {error}"
-        ) from error
+        raise ConfigError(f"data set '{name}' does not take these options: {dict(options)}. {error}") from error

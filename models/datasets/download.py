@@ -49,7 +49,8 @@ def fetch(download: Download, folder: Path) -> Path:
     if found != download.md5:
         partial.unlink()
         raise DataError(
-            f"{download.address} has MD5 {found}, expected {download.md5}; it was removed. Run again, or get it elsewhere."
+            f"{download.address} has MD5 {found}, expected {download.md5}; it was removed. "
+            "Run again, or get it elsewhere."
         )
     partial.replace(path)
     return path

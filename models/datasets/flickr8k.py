@@ -42,8 +42,7 @@ def open_flickr8k(data: Path | None) -> StoredDataset:
     captions = read_captions(root / TEXT / CAPTIONS)
     sizes = _image_sizes(root / IMAGES)
     splits = {
-        split: _captioned(root / TEXT / name, captions, sizes, root / IMAGES)
-        for split, name in SPLIT_FILES.items()
+        split: _captioned(root / TEXT / name, captions, sizes, root / IMAGES) for split, name in SPLIT_FILES.items()
     }
     return StoredDataset("flickr8k", _fingerprint(root / TEXT, sizes), False, root / IMAGES, splits)
 
@@ -107,13 +106,10 @@ def _captioned(
     for number, name in _numbered_lines(path):
         if name not in captions:
             raise DataError(
-                f"{path}, line {number}: image {name} has no caption in {CAPTIONS}. "
-                "Add captions or remove the line."
+                f"{path}, line {number}: image {name} has no caption in {CAPTIONS}. Add captions or remove the line."
             )
         if name not in sizes:
-            raise DataError(
-                f"{path}, line {number}: image {name} is not in {directory}. Unpack the images again."
-            )
+            raise DataError(f"{path}, line {number}: image {name} is not in {directory}. Unpack the images again.")
         images.append(CaptionedImage(name, captions[name]))
     return tuple(images)
 

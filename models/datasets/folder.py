@@ -93,7 +93,9 @@ def _read_csv(path: Path, text: str) -> Iterator[Entry]:
     try:
         for row in rows:
             if None in row or None in row.values():
-                raise DataError(f"{path}, line {rows.line_num}: expected {len(columns)} cells. Quote captions with commas.")
+                raise DataError(
+                    f"{path}, line {rows.line_num}: expected {len(columns)} cells. Quote captions with commas."
+                )
             yield row["image"], row["caption"], row.get("split") or ""
     except csv.Error as error:
         raise DataError(f"{path}, line {rows.line_num}: {error}. Close all quotes.") from error

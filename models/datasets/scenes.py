@@ -20,6 +20,7 @@ from models.files import content_key
 # Below 32 pixels a small star is a blot; above 1024 drawing is no longer a matter of a millisecond.
 SIZE_RANGE = (32, 1024)
 
+
 @dataclass(frozen=True)
 class SceneDataset:
     """Drawn scenes; `counts` are the images of train, validation and test."""
