@@ -97,7 +97,7 @@ def _python(session: nox.Session, environment: str) -> Path:
 
 def _group(name: str) -> list[str]:
     """The requirements of a dependency group of pyproject.toml."""
-    return nox.project.dependency_groups(PYPROJECT, name)
+    return list(nox.project.dependency_groups(PYPROJECT, name))
 
 
 def _install(session: nox.Session, *requirements: str) -> None:

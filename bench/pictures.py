@@ -12,9 +12,8 @@ from convert.artifact import Artifact, load_artifact
 from convert.store import Store
 from models.decoding import Search
 from models.errors import ArtifactError, CaptionbenchError, ImageError, unknown_name
-from models.preprocessing import read_image_file
+from models.preprocessing import SUFFIXES, read_image_file
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 # A photograph is rarely over 20 MB, and a server that sends nothing for 20 s will not.
 MAXIMUM_BYTES = 20_000_000
 TIMEOUT_SECONDS = 20.0

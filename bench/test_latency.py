@@ -54,4 +54,6 @@ def _record(
         "rounds": rounds,
         "iterations": iterations,
     }
-    benchmark.pedantic(call, rounds=rounds, iterations=iterations)
+    benchmark.pedantic(  # type: ignore[no-untyped-call]
+        call, rounds=rounds, iterations=iterations
+    )

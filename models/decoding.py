@@ -137,7 +137,7 @@ class _Beam:
 
 
 def _normalised_score(caption: Caption) -> float:
-    return caption.log_probability / max(len(caption.ids), 1) ** LENGTH_EXPONENT
+    return caption.log_probability / float(max(len(caption.ids), 1) ** LENGTH_EXPONENT)
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from models.errors import ArtifactError, ConfigError, ImageError
 
@@ -29,6 +29,7 @@ from models.errors import ArtifactError, ConfigError, ImageError
 PIXEL_LIMIT = 64_000_000
 # What people caption. Others are refused: Pillow would, for one, hand EPS to Ghostscript.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 # Mean of the ImageNet training set in B, G, R order, as in keras.applications.imagenet_utils ("caffe").
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 
@@ -206,7 +207,7 @@ def _scale_deep_grey(image: Image.Image) -> Image.Image:
     low, high = 0.0, 65535.0  # the white of 16 bits, also where Pillow holds them in 32
     if image.mode == "F" or values.min() < low or values.max() > high:
         low, high = float(values.min()), float(values.max())  # no agreed white: stretch
-    grey = (values - low) / max(high - low, np.finfo(np.float32).tiny) * 255
+    grey = (values - low) / max(high - low, 1e-30) * 255  # never by zero: one value everywhere is black
     return Image.fromarray(np.round(grey).astype(np.uint8))
 
 
@@ -219,7 +220,7 @@ def _describe_failure(encoded: bytes, name: str, error: Exception) -> str:
     start = encoded[:8].hex(" ")
     reason = (
         "is not an image that can be read"
-        if isinstance(error, Image.UnidentifiedImageError)
+        if isinstance(error, UnidentifiedImageError)
         else (f"is corrupt or truncated ({error})")
     )
     return (

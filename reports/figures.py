@@ -183,11 +183,13 @@ def _draw_labels(axes: Any, points: Sequence[Point], report: Report) -> None:
             wanted.append((rank, Label(_label(point, report), *_pixel(axes, point), bold=rank < 2)))
     labels = [label for _, label in sorted(wanted, key=lambda pair: pair[0])]
     canvas = Box(*axes.get_window_extent().extents)
-    for label, _ in place_labels(labels, [_pixel(axes, point) for point in points], canvas):
+    for label, box in place_labels(labels, [_pixel(axes, point) for point in points], canvas):
         axes.annotate(
             label.text,
-            (label.x, label.y),
-            xycoords=axes.transData.inverted().transform,
+            axes.transData.inverted().transform((label.x, label.y)),
+            xytext=(box.left - label.x, box.bottom - label.y),
+            textcoords="offset points",
+            va="bottom",
             fontsize=FONT_SIZE,
             weight="bold" if label.bold else "normal",
             color=INK,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from bench.quality import cider_mean
 from convert.artifact import Artifact, load_artifact
@@ -14,6 +15,10 @@ from models.captioner import Captioner, load_captioner
 from models.datasets import Dataset, open_dataset
 from models.keras import tensorflow
 from models.spec import CaptionerSpec, EncoderTraining
+
+# A busy machine is slow, which no test here is about.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 TINY_SCENES = {"train": 48, "validation": 8, "test": 8}
 

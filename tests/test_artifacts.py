@@ -137,7 +137,7 @@ def test_calibration_sees_training_images_only(captioner: Callable[[str], Captio
             return dataset.read(image_id)
 
     watched = Watched()
-    calibration = record_calibration(captioner("attention"), watched, images=6)  # type: ignore[arg-type]
+    calibration = record_calibration(captioner("attention"), watched, images=6)
     assert watched.read_ids == [image.id for image in dataset.images(Split.TRAIN)[:6]]
     assert len(list(calibration.feeds("encoder"))) == 6
     assert {"token", "features", "keys", "state_h", "state_c"} == set(next(calibration.feeds("step")))

@@ -10,6 +10,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from models.datasets import DATASETS, Dataset, Split, open_dataset
 from models.datasets.download import Download, fetch, unpack
 from models.datasets.flickr8k import IMAGES, SPLIT_FILES, TEXT, open_flickr8k, read_captions
 from models.datasets.folder import open_folder
-from models.datasets.grammar import CAPTIONS_PER_IMAGE
+from models.datasets.grammar import CAPTIONS_PER_IMAGE, compose_scene
 from models.datasets.scenes import open_scenes
 from models.errors import ConfigError, DataError, ImageError
 from models.preprocessing import decode_image
@@ -147,10 +148,12 @@ def test_scenes_have_five_different_true_looking_sentences() -> None:
     assert 30 <= len(words) <= 80
 
 
-def test_scenes_of_test_are_never_seen_in_training() -> None:
-    dataset = open_scenes(None, train=400, validation=40, test=40)
-    train = {image.references for image in dataset.images(Split.TRAIN)}
-    assert not train & {image.references for image in dataset.images(Split.TEST)}
+def test_scene_belongs_to_one_split_only() -> None:
+    scenes = {
+        split: {repr(compose_scene(Random(f"{split} {index}"), split)) for index in range(300)} for split in Split
+    }
+    assert not scenes[Split.TRAIN] & scenes[Split.TEST]
+    assert not scenes[Split.TRAIN] & scenes[Split.VALIDATION]
 
 
 def test_scenes_take_no_directory(tmp_path: Path) -> None:
@@ -238,7 +241,8 @@ def test_folder_keeps_given_splits_and_counts_pictures_without_captions(folder: 
         ("captions.csv", "image,caption\n../photo0.png,a\n", "captions 1 images that are not in"),
         ("captions.csv", "image,caption,split\nphoto0.png,a,tset\n", "Did you mean 'test'"),
         ("captions.csv", "image,caption,split\nphoto0.png,a,test\nphoto0.png,b,train\n", "Choose one split"),
-        ("captions.csv", "image,caption\nphoto0.png,a\n", "no image falls into"),
+        ("captions.csv", "image,caption\nphoto0.png,a\n", "no image is left for"),
+        ("captions.json", "[" * 100_000, "nested too deeply"),
         ("captions.json", '{"photo0.png": [\n"a"', "line 2"),
         ("captions.json", "3", "must be an object or a list; received int"),
         ("captions.json", '[{"picture": "photo0.png"}]', "entry 1: expected an image"),
@@ -250,6 +254,30 @@ def test_folder_with_bad_captions_is_told_what_is_wrong(folder: Path, name: str,
     (folder / name).write_text(content)
     with pytest.raises((DataError, ConfigError), match=told):
         open_folder(folder)
+
+
+@pytest.mark.parametrize("images", [3, 4, 10, 20])
+def test_folder_fills_every_split_from_three_images_on(folder: Path, images: int) -> None:
+    rows = [f"{name},a dog" for name in NAMES[:images]]
+    (folder / "captions.csv").write_text("\n".join(["image,caption", *rows]))
+    dataset = open_folder(folder)
+    counts = [len(dataset.images(split)) for split in Split]
+    assert sum(counts) == images
+    assert counts[1] == counts[2] == max(round(images / 10), 1)
+
+
+@pytest.mark.parametrize("shares", [(2.0, 0.1), (-1.0, 0.1), (0.0, 0.1), (0.5, 0.5)])
+def test_folder_refuses_impossible_shares(folder: Path, shares: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match="received"):
+        open_folder(folder, validation=shares[0], test=shares[1])
+
+
+def test_folder_fingerprint_sees_an_edit_of_equal_size(folder: Path) -> None:
+    before = open_folder(folder).fingerprint
+    content = bytearray((folder / NAMES[0]).read_bytes())
+    content[-1] ^= 1
+    (folder / NAMES[0]).write_bytes(content)
+    assert open_folder(folder).fingerprint != before
 
 
 def test_folder_without_captions_or_directory_is_told(tmp_path: Path) -> None:

@@ -58,11 +58,11 @@ def best_by_trying_all(table: NDArray[np.float32], max_length: int) -> float:
             path = [START, *words, END]
             total = sum(log_probabilities(table[a])[b] for a, b in itertools.pairwise(path))
             scores.append(total / (length + 1) ** LENGTH_EXPONENT)
-    return max(scores)
+    return float(max(scores))
 
 
 def normalised(caption: Caption) -> float:
-    return caption.log_probability / len(caption.ids) ** LENGTH_EXPONENT
+    return caption.log_probability / float(len(caption.ids) ** LENGTH_EXPONENT)
 
 
 @given(st.integers(0, 10_000))
@@ -124,7 +124,7 @@ def test_state_follows_its_beam() -> None:
         seen.append(np.asarray(given["sum"], np.float64))
         logits = np.full((len(token), WORDS), -5, np.float32)
         logits[:, 4:7] = [1.0, 0.9, 0.8]
-        return logits, {"sum": given["sum"] + token}
+        return logits, {"sum": np.asarray(given["sum"], np.float64) + token}
 
     (caption,) = decode_beam(step, {"sum": np.zeros(1)}, beam=3, max_length=4)
     assert caption.ids == (4, 4, 4, 4)

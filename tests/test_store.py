@@ -4,7 +4,7 @@ import errno
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,14 @@ def test_corrupt_entry_is_an_error_and_is_set_aside_when_built(tmp_path: Path, d
     store = Store(tmp_path)
     entry = store.build("things", "k1", "thing", make)
     model, manifest = entry.path / "model.bin", entry.path / MANIFEST
-    {
+    damages: dict[str, Callable[[], object]] = {
         "flip": lambda: model.write_bytes(b"weighty"),
         "truncate": lambda: model.write_bytes(b"we"),
         "remove": model.unlink,
         "manifest": lambda: manifest.write_text("{"),
         "no manifest": manifest.unlink,
-    }[damage]()
+    }
+    damages[damage]()
     with pytest.raises(ArtifactError):
         store.find("things", "k1")
     again = store.build("things", "k1", "thing", make)

@@ -5,6 +5,7 @@ import shutil
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -66,9 +67,10 @@ def unpack(archive: Path, folder: Path) -> None:
                 if Path(name).is_absolute() or ".." in Path(name).parts:
                     raise DataError(f"{archive} holds the unsafe path '{name}'. Get the archive elsewhere.")
             packed.extractall(partial)  # checks the CRC of every member
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise DataError(f"{archive} is not a whole zip archive: {error}. Remove it and run again.") from error
+    shutil.rmtree(folder, ignore_errors=True)  # of an unpacking that was cut
     partial.rename(folder)
 
 

@@ -29,8 +29,10 @@ STRAY = 0.04
 ROW_STRAY = 0.02
 
 WHITE, GRAY, NIGHT = (248, 248, 248), (150, 150, 150), (14, 16, 40)
-SKY, GRASS, STARLIGHT = (205, 232, 250), (40, 105, 50), (225, 225, 240)
-_PLAIN = {"white": WHITE, "gray": GRAY, "night": NIGHT, "meadow": SKY}
+HAZE, GRASS, STARLIGHT = (205, 232, 250), (40, 105, 50), (225, 225, 240)
+WOOD, SKY = (96, 62, 40), (135, 200, 245)
+_PLAIN = {"white": WHITE, "gray": GRAY, "night": NIGHT, "meadow": HAZE, "table": WOOD, "checks": WHITE, "sky": SKY}
+CHECKS = 8  # squares of the floor along a side
 SPECKS = 12  # single pixels of starlight in the night sky
 SHADE = 10  # each colour channel strays by up to this much
 
@@ -51,6 +53,12 @@ def _draw_background(rng: Random, background: str, size: int) -> Image.Image:
     if background == "meadow":
         horizon = round((0.45 + _jitter(rng, 0.1)) * size)
         image.paste(_shade(rng, GRASS), (0, horizon, size, size))
+    if background == "checks":
+        side = size / CHECKS
+        for row in range(CHECKS):
+            for column in range(row % 2, CHECKS, 2):
+                corner = (round(column * side), round(row * side))
+                image.paste(GRAY, (*corner, round((column + 1) * side), round((row + 1) * side)))
     if background == "night":
         for _ in range(SPECKS):
             image.putpixel((int(rng.random() * size), int(rng.random() * size)), STARLIGHT)

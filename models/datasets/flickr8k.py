@@ -70,8 +70,10 @@ def _download_flickr8k() -> Path:
         if not (root / TEXT).is_dir():
             unpack(fetch(TEXT_ARCHIVE, root), root / TEXT)
         if not (root / IMAGES).is_dir():
-            unpack(fetch(IMAGES_ARCHIVE, root), root / "unpacked")
+            archive = fetch(IMAGES_ARCHIVE, root)
+            unpack(archive, root / "unpacked")
             (root / "unpacked" / IMAGES).rename(root / IMAGES)
+            archive.unlink()  # 1 GB that is not needed again
     except DataError as error:
         raise DataError(
             f"no Flickr8k here: neither --data nor FLICKR8K_HOME is given, and {error} Without a network, get "

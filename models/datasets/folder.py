@@ -16,8 +16,9 @@ from typing import Any
 
 from models.datasets.base import CaptionedImage, Split
 from models.datasets.stored import StoredDataset
-from models.errors import DataError, unknown_name
+from models.errors import ConfigError, DataError, unknown_name
 from models.files import content_key, sha256_of
+from models.preprocessing import SUFFIXES
 
 # (image, caption, split or "") of one caption.
 Entry = tuple[str, str, str]
@@ -36,26 +37,31 @@ def open_folder(
 ) -> FolderDataset:
     """The images of `data` that its captions file (default captions.csv or captions.json) names.
 
-    Images without a split get one by a hash of their name. Raises DataError for anything that is not as described.
+    Images without a split get one by a hash of their names. Raises DataError for anything that is not as described,
+    and ConfigError for impossible shares.
     """
     if data is None or not data.is_dir():
         raise DataError(f"data set 'folder' needs --data DIR, a directory of images; received {data}.")
+    if min(validation, test) <= 0 or validation + test >= 1:
+        raise ConfigError(
+            f"validation and test are shares above 0 that leave some images to train on; received {validation}, {test}."
+        )
     path = _captions_file(data, captions)
     entries = list(_read_entries(path))
     if not entries:
         raise DataError(f"{path} holds no captions. Give one row or entry for each caption.")
-    _refuse_missing(data, path, {image for image, _, _ in entries})
+    named = {image for image, _, _ in entries}
+    _refuse_missing(data, path, named)
     splits = _split(entries, path, validation, test, seed)
     empty = [split.value for split in Split if not splits[split]]
     if empty:
         raise DataError(
-            f"{path}: no image falls into {', '.join(empty)}. Give more images, or a `split` "
+            f"{path}: no image is left for {', '.join(empty)}. Give at least three images, or a `split` "
             "(train, validation, test) for each."
         )
-    named = {image.id for images in splits.values() for image in images}
-    pictures = {p.name for p in data.iterdir() if p.is_file() and p != path}
-    sizes = sorted((name, (data / name).stat().st_size) for name in named)
-    fingerprint = content_key("folder", sha256_of(path), sizes, validation, test, seed)
+    pictures = {p.name for p in data.iterdir() if p.suffix.lower() in SUFFIXES}
+    content = sorted((name, sha256_of(data / name)) for name in named)
+    fingerprint = content_key("folder", sha256_of(path), content, validation, test, seed)
     return FolderDataset("folder", fingerprint, True, data, splits, len(pictures - named))
 
 
@@ -106,6 +112,8 @@ def _read_json(path: Path, text: str) -> Iterator[Entry]:
         table = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: {error.msg}. Make it valid JSON.") from error
+    except RecursionError as error:
+        raise DataError(f"{path} is nested too deeply. Give an object of lists, or a list of objects.") from error
     if isinstance(table, dict):
         table = [{"image": image, "captions": captions} for image, captions in table.items()]
     if not isinstance(table, list):
@@ -115,9 +123,9 @@ def _read_json(path: Path, text: str) -> Iterator[Entry]:
 
 
 def _json_entries(path: Path, number: int, item: Any) -> Iterator[Entry]:
-    captions = item.get("captions", item.get("caption")) if isinstance(item, dict) else None
-    captions = [captions] if isinstance(captions, str) else captions
-    well_formed = isinstance(captions, list) and captions and all(isinstance(text, str) for text in captions)
+    given = item.get("captions", item.get("caption")) if isinstance(item, dict) else None
+    captions: list[Any] = given if isinstance(given, list) else [given]
+    well_formed = captions and all(isinstance(text, str) for text in captions)
     if not well_formed or not isinstance(item.get("image"), str):
         raise DataError(
             f"{path}, entry {number}: expected an image and its list of captions; received {str(item)[:80]!r}."
@@ -146,16 +154,20 @@ def _split(
             raise unknown_name(f"split of {image} in {path}", split, Split)
         if chosen.setdefault(image, split) != split:
             raise DataError(f"{path} puts image {image} into '{chosen[image]}' and '{split}'. Choose one split.")
-    images: dict[Split, list[CaptionedImage]] = {split: [] for split in Split}
-    for image, sentences in captions.items():
-        split_of = Split(chosen[image]) if chosen[image] else _hashed_split(image, validation, test, seed)
-        images[split_of].append(CaptionedImage(image, tuple(sentences)))
-    return {split: tuple(found) for split, found in images.items()}
+    free = [image for image, split in chosen.items() if not split]
+    chosen |= _ranked_splits(free, validation, test, seed)
+    return {
+        split: tuple(CaptionedImage(image, tuple(captions[image])) for image in captions if chosen[image] == split)
+        for split in Split
+    }
 
 
-def _hashed_split(image: str, validation: float, test: float, seed: int) -> Split:
-    """The same image is always in the same split, whatever other images there are."""
-    share = zlib.crc32(f"{seed} {image}".encode()) / 2**32
-    if share < test:
-        return Split.TEST
-    return Split.VALIDATION if share < test + validation else Split.TRAIN
+def _ranked_splits(images: list[str], validation: float, test: float, seed: int) -> dict[str, str]:
+    """Splits by the rank of a hash of the name: the asked shares, and at least one image in each."""
+    ranked = sorted(images, key=lambda image: (zlib.crc32(f"{seed} {image}".encode()), image))
+    tests = max(round(test * len(ranked)), 1)
+    validations = tests + max(round(validation * len(ranked)), 1)
+    return {
+        image: Split.TEST if rank < tests else Split.VALIDATION if rank < validations else Split.TRAIN
+        for rank, image in enumerate(ranked)
+    }

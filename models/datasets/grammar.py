@@ -16,7 +16,7 @@ from models.datasets.base import Split
 T = TypeVar("T")
 
 # Raise it with any change below or in the drawing: it is part of the data set's fingerprint.
-GRAMMAR_VERSION = 1
+GRAMMAR_VERSION = 2
 
 # RGB. Far from each other and from every background; green is left to the meadow.
 COLOURS = {
@@ -24,7 +24,7 @@ COLOURS = {
     "orange": (255, 140, 0),
     "yellow": (255, 225, 30),
     "blue": (30, 70, 220),
-    "purple": (120, 40, 150),
+    "purple": (140, 55, 180),
     "pink": (255, 130, 195),
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross")
@@ -33,6 +33,9 @@ BACKGROUNDS = {
     "gray": "on a gray background",
     "night": "in the night sky",
     "meadow": "in a green meadow",
+    "table": "on a brown table",
+    "checks": "on a checkered floor",
+    "sky": "in a light blue sky",
 }
 # Of ten scenes one has a single object and one has three.
 OBJECT_COUNTS = (1, 2, 2, 2, 2, 2, 2, 2, 2, 3)
@@ -145,7 +148,7 @@ def write_references(rng: Random, scene: Scene) -> tuple[str, ...]:
     while len(templates) > CAPTIONS_PER_IMAGE:
         templates.remove(pick(rng, templates))
     words = _words(scene)
-    return tuple(template.format(**words) for template in templates)
+    return tuple(template.format(**words).replace("a orange", "an orange") for template in templates)
 
 
 def _compose(rng: Random) -> Scene:

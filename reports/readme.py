@@ -1,0 +1,90 @@
+"""Keeps the README's tables true: `python -m reports.readme` writes them from the published results."""
+
+import sys
+from pathlib import Path
+
+from bench.result import Phase, Result, Results, read_results, row_name
+from models.errors import ConfigError
+from models.files import write_text_atomic
+from reports.markdown import figure_text
+from reports.report import Report, make_report
+from reports.tables import headline_table
+from reports.text import milliseconds, name_text, ratio, table
+from reports.verdict import render_conditions, render_verdict
+
+PUBLISHED = Path("reports/published")
+# What a first screen holds.
+README_ROWS = 8
+
+
+def render_readme(readme: str, published: Path) -> str:
+    """`readme` with its generated blocks from the results under `published`."""
+    flickr8k = published / "flickr8k"
+    report = make_report(read_results(flickr8k / "results.json"))
+    figure = (flickr8k / "figure.svg").as_posix()
+    readme = replace_between(readme, "results", readme_block(report, figure))
+    return replace_between(readme, "study", study_block(read_results(published / "study_loop" / "results.json")))
+
+
+def readme_block(report: Report, figure: str | None) -> str:
+    """The verdict, the first rows and the picture, for the top of a README."""
+    rows = report.rows[:README_ROWS]
+    hidden = len(report.rows) - len(rows)
+    more = f" {hidden} more rows in the full report." if hidden else ""
+    parts = (
+        render_verdict(report),
+        headline_table(report, rows),
+        f"{render_conditions(report)}{more}",
+        figure_text(report, figure),
+    )
+    return "\n\n".join(parts)
+
+
+def study_block(results: Results) -> str:
+    """Decoding times of the study's loop and of the stateful step, side by side in one run."""
+    baseline = next(row for row in results.rows if row_name(row) == results.baseline)
+    rows = [_study_cells(row, baseline) for row in results.rows if Phase.DECODE in row.latency_seconds]
+    headers = ("decoding one caption", "median (ms)", "95 %", "faster", "same captions")
+    conditions = (
+        f"Decoder only, batch 1, {results.run_plan.threads} threads on {results.environment.cpu}; "
+        f"{results.test_images} Flickr8k test images, rounds interleaved. "
+        "[Report](reports/published/study_loop/report.md)."
+    )
+    return f"{table(headers, rows)}\n\n{conditions}"
+
+
+def _study_cells(row: Result, baseline: Result) -> list[str]:
+    latency, theirs = row.latency_seconds[Phase.DECODE], baseline.latency_seconds[Phase.DECODE]
+    low, high = latency.ci95
+    return [
+        name_text(row_name(row)),
+        milliseconds(latency.median),
+        f"{milliseconds(low)} to {milliseconds(high)}",
+        "the study's loop" if row is baseline else ratio(theirs.median / latency.median),
+        f"{row.parity.captions_identical:.0%}".replace("%", " %") if row.parity else "–",
+    ]
+
+
+def replace_between(text: str, name: str, block: str) -> str:
+    """`text` with `block` between the markers of `name`. Raises ConfigError unless they are there once, in order."""
+    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    if text.count(start) != 1 or text.count(end) != 1 or text.index(end) < text.index(start):
+        raise ConfigError(f"expected {start} and then {end}, once each; add them where the block goes.")
+    before, rest = text.split(start)
+    after = rest.split(end)[1]
+    return f"{before}{start}\n\n{block}\n\n{end}{after}"
+
+
+def main() -> int:
+    """Write the README; with `--check`, only say whether it is current (status 1 when not)."""
+    readme = Path("README.md")
+    text = readme.read_text(encoding="utf-8")
+    current = render_readme(text, PUBLISHED)
+    if "--check" in sys.argv[1:]:
+        return int(current != text)
+    write_text_atomic(readme, current)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
