@@ -36,7 +36,7 @@ def parity_table(report: Report) -> str:
     for item in report.rows:
         greedy, beam = item.row.parity, item.row.parity_beam3
         known = greedy or beam
-        if known:
+        if known and known.reference != item.name:
             shares = (*_shares(greedy), *_shares(beam))
             cells.append([name_text(item.name), name_text(known.reference), *shares, _difference(known)])
     return table(headers, cells, words=(0, 1)) if cells else ""
@@ -49,7 +49,7 @@ def _shares(parity: Parity | None) -> tuple[str, str]:
 
 
 def _difference(parity: Parity) -> str:
-    return DASH if parity.max_abs_difference is None else f"{parity.max_abs_difference:.1e}"
+    return DASH if parity.max_abs_difference is None else f"{parity.max_abs_difference:.2g}"
 
 
 def divergence_table(report: Report) -> str:

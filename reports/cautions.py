@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bench.result import Results, Status, row_name
-from reports.comparison import Comparison, beats_constant, differs, is_full_precision, same_weights
+from reports.comparison import (
+    Comparison,
+    beats_constant,
+    differs,
+    full_precision_twin,
+    is_full_precision,
+    same_weights,
+)
 from reports.text import enumerate_names, escape, name_text, percent
 
 # Above this half-width, relative to CIDEr, the quality gate of 1 % says little.
@@ -100,7 +107,7 @@ def _length(results: Results, rows: Rows, baseline: Comparison | None) -> Iterat
 
 def _slower(results: Results, rows: Rows, baseline: Comparison | None) -> Iterator[Caution]:
     for item in rows:
-        full = _full_precision_twin(item, rows)
+        full = full_precision_twin(item, rows)
         mine, base = item.caption, full.caption if full else None
         if full and mine and base and mine.median > base.median and differs(mine, base, results.noise_floor):
             text = (
@@ -109,22 +116,6 @@ def _slower(results: Results, rows: Rows, baseline: Comparison | None) -> Iterat
             )
             remedy = "Use fp32 on this runtime, or another precision whose kernels this CPU has."
             yield Caution(CautionKind.SLOWER, text, remedy)
-
-
-def _full_precision_twin(item: Comparison, rows: Rows) -> Comparison | None:
-    """The fp32 row of the same captioner, runtime and graph; with the same technique if there is one."""
-    row = item.row
-    if is_full_precision(row):
-        return None
-    techniques = (row.encoder.technique, row.decoder.technique)
-    twins = [
-        other
-        for other in rows
-        if is_full_precision(other.row)
-        and (other.row.captioner, other.row.runtime, other.row.graph) == (row.captioner, row.runtime, row.graph)
-    ]
-    same = [o for o in twins if (o.row.encoder.technique, o.row.decoder.technique) == techniques]
-    return next(iter([*same, *twins]), None)
 
 
 def _mismatch(results: Results, rows: Rows, baseline: Comparison | None) -> Iterator[Caution]:

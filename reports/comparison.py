@@ -1,5 +1,6 @@
 """One row set beside the baseline: ratios and differences, and whether it may be shipped."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.result import Latency, Phase, Result, Results, Status, row_name
@@ -108,3 +109,19 @@ def is_full_precision(row: Result) -> bool:
 def same_weights(one: Result, other: Result) -> bool:
     """Whether two rows are one model converted for two runtimes."""
     return (one.captioner, one.encoder, one.decoder) == (other.captioner, other.encoder, other.decoder)
+
+
+def full_precision_twin(item: Comparison, rows: Sequence[Comparison]) -> Comparison | None:
+    """The fp32 row of the same captioner, runtime and graph; with the same technique if there is one."""
+    row = item.row
+    if is_full_precision(row):
+        return None
+    techniques = (row.encoder.technique, row.decoder.technique)
+    twins = [
+        other
+        for other in rows
+        if is_full_precision(other.row)
+        and (other.row.captioner, other.row.runtime, other.row.graph) == (row.captioner, row.runtime, row.graph)
+    ]
+    same = [o for o in twins if (o.row.encoder.technique, o.row.decoder.technique) == techniques]
+    return next(iter([*same, *twins]), None)

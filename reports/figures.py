@@ -4,14 +4,13 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from bench.result import Status
 from models.errors import MissingPackageError
-from reports.comparison import Comparison
-from reports.labels import FONT_SIZE, Box, Label, place_labels
+from reports.comparison import GATE
+from reports.labels import FONT_SIZE, MARK, Box, Label, place_labels
+from reports.points import Point, find_frontier, find_points
 from reports.report import Report
 from reports.text import milliseconds, plain
 
@@ -24,17 +23,7 @@ WIDTH, HEIGHT = 8.0, 4.8  # inches
 # Beyond this many rows only the baseline, the winner and the frontier are named.
 LABEL_ALL = 14
 LABEL_LENGTH = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A row that can be drawn."""
-
-    item: Comparison
-    megabytes: float
-    cider: float
-    interval: tuple[float, float]
-    seconds: float | None
+RING = 420  # square points
 
 
 def render_figure(report: Report) -> str:
@@ -60,36 +49,14 @@ def draw_figure(report: Report) -> Any:
     points = find_points(report)
     _draw_axes(axes, points)
     _draw_floor(axes, report)
-    _draw_frontier(axes, points)
+    _draw_gate(axes, report)
     _draw_points(axes, points)
+    _draw_frontier(axes, points)
+    _draw_winner(axes, points, report)
+    _draw_legend(axes, points)
     figure.draw_without_rendering()  # settles the layout that labels are placed on
     _draw_labels(axes, points, report)
     return figure
-
-
-def find_points(report: Report) -> list[Point]:
-    """Rows with a size and a quality, the slowest first so that they do not hide others."""
-    points = [
-        Point(
-            item,
-            item.row.size_bytes.total / 1e6,
-            item.row.quality.cider,
-            item.row.quality.cider_ci95,
-            item.caption.median if item.caption else None,
-        )
-        for item in report.rows
-        if item.row.size_bytes and item.row.size_bytes.total > 0 and item.row.quality
-    ]
-    return sorted(points, key=lambda point: -(point.seconds or 0.0))
-
-
-def find_frontier(points: Sequence[Point]) -> list[Point]:
-    """Points that no other beats in both size and CIDEr, by size."""
-    frontier: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.megabytes, -p.cider)):
-        if not frontier or point.cider > frontier[-1].cider:
-            frontier.append(point)
-    return frontier
 
 
 def _draw_axes(axes: Any, points: Sequence[Point]) -> None:
@@ -112,6 +79,7 @@ def _draw_axes(axes: Any, points: Sequence[Point]) -> None:
         return
     sizes = [point.megabytes for point in points]
     axes.set_xlim(min(sizes) / 1.6, max(sizes) * 1.9)
+    axes.margins(y=0.12)  # room for names
 
 
 def _draw_floor(axes: Any, report: Report) -> None:
@@ -135,34 +103,54 @@ def _draw_frontier(axes: Any, points: Sequence[Point]) -> None:
     frontier = find_frontier(points)
     if len(frontier) > 1:
         x, y = [p.megabytes for p in frontier], [p.cider for p in frontier]
-        axes.step(x, y, where="post", color=INK, linewidth=1, alpha=0.7, label="best for its size")
+        axes.step(x, y, where="post", color=INK, linewidth=1, label="best for its size")
+
+
+def _draw_gate(axes: Any, report: Report) -> None:
+    quality = report.baseline.row.quality if report.baseline else None
+    if quality:
+        axes.axhline(GATE * quality.cider, color=INK, linewidth=1, linestyle="--", alpha=0.6, label="quality gate")
 
 
 def _draw_points(axes: Any, points: Sequence[Point]) -> None:
     runtimes = sorted({point.item.row.runtime for point in points})
+    shrink = 1.0 if len(points) <= LABEL_ALL else 0.4
     slowest = max((point.seconds or 0.0 for point in points), default=0.0)
     for index, runtime in enumerate(runtimes):
         colour, shape = COLOURS[index % len(COLOURS)], SHAPES[index % len(SHAPES)]
         axes.scatter([], [], s=50, c=colour, marker=shape, label=plain(runtime))
         for point in (p for p in points if p.item.row.runtime == runtime):
-            _draw_point(axes, point, colour, shape, _area(point, slowest))
-    if runtimes:
-        axes.legend(
+            _draw_point(axes, point, colour, shape, _area(point, slowest) * shrink)
+
+
+def _draw_legend(axes: Any, points: Sequence[Point]) -> None:
+    if any(point.is_hollow for point in points):
+        axes.scatter([], [], s=50, facecolors="none", edgecolors=INK, label="hollow: not valid")
+    if points:
+        legend = axes.legend(
             title="larger mark: slower caption",
             labelcolor=INK,
             frameon=False,
-            fontsize=8,
+            fontsize=FONT_SIZE,
             loc="upper left",
             bbox_to_anchor=(1.0, 1.0),
-        ).get_title().set(color=INK, fontsize=8)
+        )
+        legend.get_title().set(color=INK, fontsize=FONT_SIZE)
+
+
+def _draw_winner(axes: Any, points: Sequence[Point], report: Report) -> None:
+    """A ring around the one to ship."""
+    for point in points:
+        if point.item is report.winner:
+            ring = {"facecolors": "none", "edgecolors": INK, "linewidths": 1.5}
+            axes.scatter([point.megabytes], [point.cider], s=RING, zorder=4, **ring)
 
 
 def _draw_point(axes: Any, point: Point, colour: str, shape: str, area: float) -> None:
     x, y, (low, high) = point.megabytes, point.cider, point.interval
     error = [[max(y - low, 0)], [max(high - y, 0)]]
     axes.errorbar(x, y, yerr=error, color=colour, alpha=0.35, linewidth=1, fmt="none")
-    # Hollow: the timing is not to be quoted.
-    fill = colour if point.item.row.status is Status.VALID else "none"
+    fill = "none" if point.is_hollow else colour
     axes.scatter([x], [y], s=area, marker=shape, facecolors=fill, edgecolors=colour, alpha=0.8, zorder=3)
 
 
@@ -183,7 +171,8 @@ def _draw_labels(axes: Any, points: Sequence[Point], report: Report) -> None:
             wanted.append((rank, Label(_label(point, report), *_pixel(axes, point), bold=rank < 2)))
     labels = [label for _, label in sorted(wanted, key=lambda pair: pair[0])]
     canvas = Box(*axes.get_window_extent().extents)
-    for label, box in place_labels(labels, [_pixel(axes, point) for point in points], canvas):
+    marks = [Box.around(*_pixel(axes, point), MARK) for point in points]
+    for label, box in place_labels(labels, marks, _lines(axes, canvas), canvas):
         axes.annotate(
             label.text,
             axes.transData.inverted().transform((label.x, label.y)),
@@ -197,6 +186,16 @@ def _draw_labels(axes: Any, points: Sequence[Point], report: Report) -> None:
         )
 
 
+def _lines(axes: Any, canvas: Box) -> list[Box]:
+    """The horizontal lines, which would strike names out."""
+    heights = [
+        float(axes.transData.transform((1, line.get_ydata()[0]))[1])
+        for line in axes.lines
+        if len(set(line.get_ydata())) == 1
+    ]
+    return [Box(canvas.left, height - 1, canvas.right, height + 1) for height in heights]
+
+
 def _pixel(axes: Any, point: Point) -> tuple[float, float]:
     x, y = axes.transData.transform((point.megabytes, point.cider))
     return float(x), float(y)
@@ -204,10 +203,17 @@ def _pixel(axes: Any, point: Point) -> tuple[float, float]:
 
 def _label(point: Point, report: Report) -> str:
     """The recipe (colour says the runtime), its time, its part in the story."""
-    recipe = plain(point.item.row.recipe).replace("$", r"\$")  # "$" would start mathematics
+    recipe = _short_recipe(point, report).replace("$", r"\$")  # "$" starts mathematics
     recipe = recipe if len(recipe) <= LABEL_LENGTH else f"{recipe[: LABEL_LENGTH - 1]}…"
     role = "ship: " if point.item is report.winner else "baseline: " if point.item.is_baseline else ""
     return f"{role}{recipe}, {milliseconds(point.seconds)} ms"
+
+
+def _short_recipe(point: Point, report: Report) -> str:
+    """The recipe without the captioner's name where there is only one."""
+    several = len({row.captioner for row in report.results.rows}) > 1
+    row = point.item.row
+    return plain(row.recipe if several else row.recipe.removeprefix(f"{row.captioner}."))
 
 
 def _title(report: Report) -> str:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 FONT_SIZE = 8.0
 # Measured on DejaVu Sans at matplotlib's 72 units an inch; names are placed before they are drawn.
 _CHARACTER, _BOLD, _LINE = 0.60, 0.70, 1.3
-_MARK = 7.0  # half the side of the square that a mark keeps free
+MARK = 7.0  # half the side of the square that a mark keeps free
 # Tried in turn: beside the mark first, then ever further away.
-_DISTANCES = (10.0, 22.0, 38.0, 58.0, 82.0)
+_DISTANCES = (10.0, 22.0, 38.0, 58.0, 82.0, 110.0, 145.0)
 _DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 
 
@@ -20,6 +20,11 @@ class Box:
     bottom: float
     right: float
     top: float
+
+    @classmethod
+    def around(cls, x: float, y: float, half: float) -> "Box":
+        """The square of which (x, y) is the middle."""
+        return cls(x - half, y - half, x + half, y + half)
 
     def overlaps(self, other: "Box") -> bool:
         """Whether the two share area."""
@@ -43,14 +48,21 @@ class Label:
 
 
 def place_labels(
-    labels: Sequence[Label], marks: Sequence[tuple[float, float]], canvas: Box
+    labels: Sequence[Label], marks: Sequence[Box], lines: Sequence[Box], canvas: Box
 ) -> Iterator[tuple[Label, Box]]:
-    """Each label with a free place, the first ones first; one that finds none is left out."""
-    taken = [Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in marks]
+    """Each label with a free place, the first ones first.
+
+    Where there is none, a bold label may cover marks; any other is left out.
+    """
+    names: list[Box] = []
     for label in labels:
-        box = next((b for b in _candidates(label) if _is_free(b, taken, canvas)), None)
+        places = list(_candidates(label))
+        taken = [*names, *marks, *lines]
+        box = next((place for place in places if _is_free(place, taken, canvas)), None)
+        if box is None and label.bold:
+            box = next((place for place in places if _is_free(place, [*names, *lines], canvas)), None)
         if box is not None:
-            taken.append(box)
+            names.append(box)
             yield label, box
 
 

@@ -59,7 +59,7 @@ def _opening(report: Report, figure: str | None) -> str:
             f"# {escape(results.title)}",
             render_verdict(report),
             headline_table(report),
-            f"{what} {render_conditions(report)} Identical: word for word the caption of the reference row.",
+            f"{what} {render_conditions(report)} Captions identical: word for word those of the reference row.",
             render_choice(report),
             figure_text(report, figure),
         )
@@ -154,15 +154,15 @@ def _environment(report: Report) -> str:
 
 def _environment_rows(report: Report) -> Iterator[tuple[str, str]]:
     results, environment, plan = report.results, report.results.environment, report.results.run_plan
-    packages = ", ".join(f"{name} {version}" for name, version in sorted(environment.packages.items()))
+    packages = [name_text(f"{name} {version}") for name, version in sorted(environment.packages.items())]
     yield "CPU", escape(environment.cpu)
-    yield "instruction sets", escape(", ".join(environment.isa)) or DASH
+    yield "instruction sets", ", ".join(map(name_text, environment.isa)) or DASH
     yield "cores", str(environment.cores)
     yield "threads used", str(plan.threads)
     yield "memory", f"{environment.memory_bytes / 1e9:.1f} GB"
     yield "system", escape(environment.system)
-    yield "Python", escape(environment.python)
-    yield "packages", escape(packages) or DASH
+    yield "Python", name_text(environment.python)
+    yield "packages", ", ".join(packages) or DASH
     yield (
         "run plan",
         (
@@ -171,7 +171,7 @@ def _environment_rows(report: Report) -> Iterator[tuple[str, str]]:
         ),
     )
     yield "commit", name_text(results.commit) or DASH
-    yield "created", escape(results.created)
+    yield "created", name_text(results.created)
 
 
 def _reproduce(report: Report) -> str:

@@ -1,7 +1,7 @@
 """The first thing a reader sees: what to ship, and under which conditions that was measured."""
 
-from bench.result import Status, row_name
-from reports.comparison import GATE, Comparison, beats_constant
+from bench.result import Quality, Status, row_name
+from reports.comparison import GATE, Comparison, beats_constant, full_precision_twin
 from reports.report import Report
 from reports.text import (
     enumerate_names,
@@ -31,7 +31,8 @@ def render_verdict(report: Report) -> str:
     provisional = "Provisionally ship" if winner.row.status is Status.QUICK else "Ship"
     subject = f"**{provisional} {name_text(winner.name)}**"
     if winner.is_baseline:
-        return f"{subject}, the baseline: {_size(winner)} and {_time(winner)}. {_why_not_smaller(report)}"
+        reason = _why_not_smaller(report)
+        return f"{subject}, the baseline: {_size(winner)} and {_time(winner)}. {reason[0].upper()}{reason[1:]}"
     gains = f"{_size(winner)} ({_size_gain(winner)}) and {_time(winner)} ({_speed_gain(winner)})"
     return (
         f"{subject}: {gains}, against the baseline {name_text(baseline.name)} with {_size(baseline)} "
@@ -43,10 +44,15 @@ def _quality_sentence(report: Report, winner: Comparison) -> str:
     quality, base = winner.row.quality, report.baseline.row.quality if report.baseline else None
     if quality is None or base is None:
         return ""
-    text = f"Its CIDEr is {score(quality.cider)} against {score(base.cider)}{_parity(winner)}"
+    text = f"Its CIDEr is {_cider(quality)} against {_cider(base)}{_parity(winner)}"
     if (winner.size_ratio or 1) < COMPRESSED:
         return f"{text}; {_why_not_smaller(report)}"
     return f"{text}."
+
+
+def _cider(quality: Quality) -> str:
+    low, high = quality.cider_ci95
+    return f"{score(quality.cider)} ± {score((high - low) / 2)}"
 
 
 def _parity(winner: Comparison) -> str:
@@ -108,11 +114,28 @@ def _why_nothing(report: Report) -> str:
 
 
 def render_choice(report: Report) -> str:
-    """How the winner was chosen, and which rows are as good."""
-    if not report.tied:
-        return RULE
-    names = enumerate_names([name_text(item.name) for item in report.tied])
-    return f"{RULE} As good within noise: {names}."
+    """How the winner was chosen, which rows are as good, where its speed comes from, what to take."""
+    parts = [RULE]
+    if report.tied:
+        names = enumerate_names([name_text(item.name) for item in report.tied])
+        parts.append(f"As good within noise: {names}.")
+    if report.winner:
+        parts.append(_where_speed_comes_from(report, report.winner))
+        if report.winner.row.sha256:
+            parts.append(f"sha256 of the one to ship: {name_text(report.winner.row.sha256)}.")
+    return " ".join(filter(None, parts))
+
+
+def _where_speed_comes_from(report: Report, winner: Comparison) -> str:
+    """The share of the runtime and that of compression; only the second is owed to the recipe."""
+    twin = full_precision_twin(winner, report.rows)
+    if twin is None or twin.is_baseline or not (twin.speed_up and winner.speed_up):
+        return ""
+    share = winner.speed_up.ratio / twin.speed_up.ratio
+    return (
+        f"Of its {ratio(winner.speed_up.ratio)} in speed, changing the runtime gives {ratio(twin.speed_up.ratio)} "
+        f"({name_text(twin.name)}) and compression {ratio(share)}."
+    )
 
 
 def render_conditions(report: Report) -> str:
@@ -120,8 +143,8 @@ def render_conditions(report: Report) -> str:
     results = report.results
     environment, plan = results.environment, results.run_plan
     versions = sorted({(row.runtime, row.runtime_version) for row in results.rows if row.runtime_version})
-    runtimes = ", ".join(f"{escape(name)} {escape(version)}" for name, version in versions)
-    isa = ", ".join(escape(name) for name in environment.isa) or "no ISA flags known"
+    runtimes = ", ".join(name_text(f"{name} {version}") for name, version in versions)
+    isa = ", ".join(name_text(name) for name in environment.isa) or "no ISA flags known"
     threads = "1 thread" if plan.threads == 1 else f"{plan.threads} threads"
     return (
         f"Speeds: {threads} on {escape(environment.cpu)} ({isa}), batch 1, {runtimes}; medians with their "
