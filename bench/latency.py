@@ -30,8 +30,10 @@ SHARES: Mapping[Phase, float] = {
 # A sample is the mean of as many calls as take about this long, so that the clock's resolution and
 # the harness's own microseconds don't show.
 SAMPLE_SECONDS = 0.0005
-# More raw samples than this say no more, and results.json keeps them all.
-MAXIMUM_SAMPLES = 1000
+# More raw samples than this say no more, and results.json keeps them all: beyond it a sample is the mean of more
+# calls. Whole captions are what verdicts rest on, so they get more.
+MAXIMUM_CAPTION_SAMPLES = 1000
+MAXIMUM_PHASE_SAMPLES = 200
 
 
 class TimedCaptioner:
@@ -84,12 +86,14 @@ class TimedCaptioner:
         return pixels, [self.loaded.encode(p) for p in pixels]
 
 
-def rounds_and_iterations(call: Callable[[], object], *, seconds: float, minimum: int, warmup: int) -> tuple[int, int]:
+def rounds_and_iterations(
+    call: Callable[[], object], *, seconds: float, minimum: int, maximum: int, warmup: int
+) -> tuple[int, int]:
     """(samples, calls per sample) that fill `seconds`, from the fastest of some warm-up calls."""
     fastest = min(_timed_calls(call, max(warmup, 1)))
-    iterations = max(1, math.ceil(SAMPLE_SECONDS / fastest)) if fastest < SAMPLE_SECONDS else 1
-    rounds = int(seconds / (fastest * iterations))
-    return min(max(rounds, minimum), MAXIMUM_SAMPLES), iterations
+    iterations = max(1, math.ceil(max(SAMPLE_SECONDS, seconds / maximum) / fastest))
+    rounds = math.ceil(seconds / (fastest * iterations))
+    return min(max(rounds, minimum), maximum), iterations
 
 
 def _timed_calls(call: Callable[[], object], count: int) -> Iterator[float]:

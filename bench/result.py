@@ -5,6 +5,7 @@ Units are in the names, raw samples are kept, and nothing is stored that can't b
 
 import dataclasses
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -91,6 +92,8 @@ class Quality:
     images: int
     caption_length_mean: float
     distinct_captions: int
+    # Paired bootstrap of this row's CIDEr-D minus the baseline's; None for the baseline itself.
+    cider_difference_ci95: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +259,28 @@ def row_name(row: Result) -> str:
 
 
 def write_results(results: Results, path: Path) -> None:
-    """Write the file whole or not at all."""
-    write_text_atomic(path, json.dumps(dataclasses.asdict(results), indent=1) + "\n")
+    """Write the file whole or not at all.
+
+    A caption that is also the baseline's is left out and put back by `read_results`; lists of numbers stand on
+    one line. Both keep a file of 1000 images small enough to commit.
+    """
+    table = dataclasses.asdict(results)
+    shared = _baseline_captions(table)
+    for row in table["rows"]:
+        if row["captions"] is not shared:
+            row["captions"] = {i: text for i, text in row["captions"].items() if shared.get(i) != text}
+    text = json.dumps(table, indent=1, ensure_ascii=False)
+    text = re.sub(r"\[[\s\d.,eE+-]*\]", lambda numbers: re.sub(r"\s+", "", numbers[0]), text)
+    write_text_atomic(path, text + "\n")
+
+
+def _baseline_captions(table: Mapping[str, Any]) -> dict[str, str]:
+    """The baseline row's captions by image; empty where it has none."""
+    for row in table["rows"]:
+        if f"{row['recipe']} @ {row['runtime']}" == table["baseline"]:
+            captions: dict[str, str] = row["captions"]
+            return captions
+    return {}
 
 
 def read_results(path: Path) -> Results:
@@ -266,7 +289,7 @@ def read_results(path: Path) -> Results:
         table = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"no results at {path}; run `captionbench bench` first.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} is not a results file: {error}") from error
     version = table.get("format_version") if isinstance(table, dict) else None
     if version != FORMAT_VERSION:
@@ -274,8 +297,11 @@ def read_results(path: Path) -> Results:
             f"{path} has results format {version!r}; this version reads {FORMAT_VERSION}. Run the suite again."
         )
     try:
+        shared = _baseline_captions(table)
+        for row in table["rows"]:
+            row["captions"] = shared | row["captions"] if row.get("quality") else row.get("captions", {})
         return typing.cast(Results, from_json(Results, table))
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ArtifactError(f"{path} does not match results format {version}: {error}") from error
 
 
@@ -288,11 +314,24 @@ def from_json(kind: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         return _dataclass_from_json(kind, value)
     if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"expected a list; received {value!r}")
         item_kinds = [arguments[0]] * len(value) if arguments[-1] is ... else arguments
         return tuple(from_json(k, v) for k, v in zip(item_kinds, value, strict=True))
     if origin is not None and issubclass(origin, Mapping):
         return {from_json(arguments[0], k): from_json(arguments[1], v) for k, v in value.items()}
-    return value if kind is Any else kind(value)
+    return value if kind is Any else _scalar_from_json(kind, value)
+
+
+def _scalar_from_json(kind: Any, value: Any) -> Any:
+    """A string, number or boolean of exactly that type (a whole number may stand for a float), or an enum."""
+    if issubclass(kind, StrEnum):
+        return kind(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"expected {kind.__name__}; received {value!r}")
+    return value
 
 
 def _dataclass_from_json(kind: Any, value: Mapping[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bench.measure import Captioned, Timed
-from bench.quality import score_captions
+from bench.quality import paired_difference_ci95, score_captions
 from bench.result import (
     Coverage,
     Divergence,
@@ -73,8 +73,8 @@ def measured_row(
         size_bytes=Sizes(**artifact.size_bytes),
         sha256=artifact.sha256,
         coverage=Coverage(weights_int8=artifact.weights_int8),
-        quality=_quality(captioned, references, Search.GREEDY),
-        quality_beam3=_quality(captioned, references, Search.BEAM3),
+        quality=_quality(captioned, baseline, references, Search.GREEDY),
+        quality_beam3=_quality(captioned, baseline, references, Search.BEAM3),
         parity=compared[Search.GREEDY],
         parity_beam3=compared[Search.BEAM3],
         latency_seconds=_latencies(timed),
@@ -106,8 +106,13 @@ def _latencies(timed: Timed | str) -> dict[Phase, Any]:
     return {phase: summarise(timed.samples(phase)) for phase in timed.seconds}
 
 
-def _quality(captioned: Captioned, references: References, search: Search) -> Quality:
-    return score_captions(captioned.sentences(search), references)
+def _quality(captioned: Captioned, baseline: Measured | None, references: References, search: Search) -> Quality:
+    captions = captioned.sentences(search)
+    quality = score_captions(captions, references)
+    if baseline is None or baseline.captioned is captioned:
+        return quality
+    difference = paired_difference_ci95(captions, baseline.captioned.sentences(search), references)
+    return replace(quality, cider_difference_ci95=difference)
 
 
 def _parity(search: Search, reference: str, captioned: Captioned, baseline: Measured | None) -> Parity | None:

@@ -9,7 +9,13 @@ from collections.abc import Callable
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.latency import SHARES, TimedCaptioner, rounds_and_iterations
+from bench.latency import (
+    MAXIMUM_CAPTION_SAMPLES,
+    MAXIMUM_PHASE_SAMPLES,
+    SHARES,
+    TimedCaptioner,
+    rounds_and_iterations,
+)
 from bench.result import Phase
 
 
@@ -30,6 +36,7 @@ def test_phase(benchmark: BenchmarkFixture, timed: TimedCaptioner, phase: Phase)
     rounds, iterations = rounds_and_iterations(
         call,
         seconds=timed.job.seconds * SHARES[phase],
+        maximum=MAXIMUM_CAPTION_SAMPLES if phase is Phase.CAPTION else MAXIMUM_PHASE_SAMPLES,
         minimum=timed.job.samples if phase is Phase.CAPTION else max(timed.job.samples // 3, 2),
         warmup=timed.job.warmup,
     )

@@ -4,13 +4,14 @@ import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bench.captioning import load_sessions
 from bench.job import DatasetReference, Job
-from bench.latency import MAXIMUM_SAMPLES, TimedCaptioner, rounds_and_iterations
+from bench.latency import TimedCaptioner, rounds_and_iterations
 from bench.launcher import Launcher, WorkerError
 from bench.measure import AGAIN, Bench, schedule
 from bench.result import Phase, RunPlan
@@ -110,11 +111,12 @@ def test_timed_captions_are_compared_with_the_quality_run(artifact: Artifact, be
 
 def test_slow_calls_fill_their_time_and_fast_calls_are_grouped() -> None:
     calls: list[int] = []
-    rounds, iterations = rounds_and_iterations(lambda: calls.append(1), seconds=0.01, minimum=5, warmup=3)
+    call = partial(calls.append, 1)
+    rounds, iterations = rounds_and_iterations(call, seconds=0.01, minimum=5, maximum=50, warmup=3)
     assert len(calls) == 3
     assert iterations > 10
-    assert 5 <= rounds <= MAXIMUM_SAMPLES
-    assert rounds_and_iterations(lambda: None, seconds=0.0, minimum=7, warmup=1)[0] == 7
+    assert 5 <= rounds <= 50
+    assert rounds_and_iterations(lambda: None, seconds=0.0, minimum=7, maximum=9, warmup=1)[0] == 7
 
 
 def test_rounds_are_interleaved_and_rotated() -> None:

@@ -51,6 +51,10 @@ def test_every_field_of_the_schema_is_in_the_golden_file(table: dict[str, Any]) 
         (lambda t: t["rows"][0].update(status="fine"), "'fine' is not a valid Status"),
         (lambda t: t.pop("rows"), "does not match"),
         (lambda t: t["rows"][0].update(quality=3), "does not match"),
+        (lambda t: t.update(environment=[]), "does not match"),
+        (lambda t: t.update(title=None), "expected str; received None"),
+        (lambda t: t.update(test_images=9.7), r"expected int; received 9\.7"),
+        (lambda t: t["environment"].update(isa="avx2"), "expected a list; received 'avx2'"),
     ],
 )
 def test_other_files_are_refused(table: dict[str, Any], tmp_path: Path, change: Any, told: str) -> None:
@@ -67,6 +71,24 @@ def test_damaged_file_is_refused(tmp_path: Path, content: str) -> None:
     path.write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(ArtifactError):
         read_results(path)
+
+
+def test_captions_of_the_baseline_are_written_once(results: Results, tmp_path: Path) -> None:
+    baseline = next(row for row in results.rows if row_name(row) == results.baseline)
+    image = next(iter(baseline.captions))
+    captions = dict.fromkeys(baseline.captions, "a caption like no other")
+    rows = [dataclasses.replace(baseline, recipe=name, captions=captions) for name in (baseline.recipe, "same")]
+    other = dataclasses.replace(baseline, recipe="other", captions={**captions, image: "something else"})
+    changed = dataclasses.replace(results, rows=(*rows, other))
+    path = tmp_path / "results.json"
+    write_results(changed, path)
+    assert path.read_text().count("a caption like no other") == len(captions)
+    assert read_results(path) == changed
+
+
+def test_folder_instead_of_a_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="is not a results file"):
+        read_results(tmp_path)
 
 
 def test_missing_file_is_told(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        # An encoder and a decoder session each have a pool of threads that spin for more work; on few cores the one's
+        # spinning starves the other. Stopping it when a call returns made a caption on two cores 2.5 times faster.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3  # errors only; warnings are about unused initializers
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
