@@ -62,7 +62,9 @@ def bench(
     data: DataOption = None,
     store: StoreOption = None,
     out: OutOption = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer images and samples; rows are marked quick.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer rows, images and samples; timings are marked quick.")
+    ] = False,
     threads: Annotated[
         int, typer.Option("--threads", min=0, help="Threads of every runtime. [default: the suite's]")
     ] = 0,
@@ -71,11 +73,11 @@ def bench(
     """Build what is missing, measure it on every runtime, and write the report."""
     from bench.launcher import Launcher
     from bench.run import Options, run_suite
-    from bench.suite import load_suite
+    from bench.suite import load_suite, quick_suite
     from reports.terminal import print_summary
     from reports.write import write_report
 
-    loaded = load_suite(suite)
+    loaded = quick_suite(load_suite(suite)) if quick else load_suite(suite)
     folder = out or Path("reports/runs") / loaded.name
     options = Options(data, quick, threads, _reproduce(suite, quick=quick, threads=threads))
     results = run_suite(loaded, _store(store), Launcher(_pythons(python or [])), folder, options)

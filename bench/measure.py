@@ -24,10 +24,11 @@ from models.progress import say, track
 
 # Raised when a change makes the same artifact caption or be timed in another way.
 CAPTION_VERSION = 1
-TIMING_VERSION = 1
+TIMING_VERSION = 2
 
 # One set of rounds, and one more for rows that drifted in it.
 ATTEMPTS = 2
+TIMED_IMAGES = 16
 AGAIN = ".again"  # marks the second measurement of one artifact, for the noise floor
 
 
@@ -97,7 +98,10 @@ class Bench:
         by_name = {cell.name: cell for cell in cells}
         again = _noise_cell(list(cells))
         by_name[f"{again.name}{AGAIN}"] = again
-        jobs = {name: self._timing_job(cell, cells[cell], captioned.get(cell)) for name, cell in by_name.items()}
+        images = representative_images(self.images, next(iter(captioned.values()), None), self.plan.seed)
+        jobs = {
+            name: self._timing_job(cell, cells[cell], captioned.get(cell), images) for name, cell in by_name.items()
+        }
         work = self._timing_work(list(by_name), cells)
         failures: dict[str, str] = {}
         timed: dict[str, Timed] = {}
@@ -143,12 +147,12 @@ class Bench:
     def _job(self, cell: Cell, artifact: Artifact) -> Job:
         return Job(str(artifact.path), cell.runtime, self.plan.threads, self.dataset, self.images)
 
-    def _timing_job(self, cell: Cell, artifact: Artifact, captioned: Captioned | None) -> Job:
-        random = np.random.default_rng(self.plan.seed)
-        chosen = random.permutation(len(self.images))[:200]
+    def _timing_job(
+        self, cell: Cell, artifact: Artifact, captioned: Captioned | None, timed_images: tuple[str, ...]
+    ) -> Job:
         return dataclasses.replace(
             self._job(cell, artifact),
-            images=tuple(self.images[i] for i in chosen),
+            images=timed_images,
             seconds=self.plan.minimum_seconds / self.plan.rounds * 1.05,
             samples=-(-self.plan.minimum_samples // self.plan.rounds),
             warmup=self.plan.warmup,
@@ -161,7 +165,7 @@ def _round_path(folder: Path, round_: int, name: str) -> Path:
 
 
 def _caption_drift(timed: Timed) -> float:
-    return drift(timed.samples(Phase.CAPTION))
+    return drift(timed.seconds[Phase.CAPTION])
 
 
 def _wants_timing(timed: Timed | None) -> bool:
@@ -171,6 +175,19 @@ def _wants_timing(timed: Timed | None) -> bool:
 def _noise_cell(cells: Sequence[Cell]) -> Cell:
     """The row that is measured twice: fp32 on ONNX Runtime where there is one, because it is steady."""
     return next((c for c in cells if c.runtime == "onnxruntime" and c.recipe.encoder == "fp32"), cells[0])
+
+
+def representative_images(images: Sequence[str], captioned: Captioned | None, seed: int) -> tuple[str, ...]:
+    """Images to time: evenly spaced in the length of their captions, in random order.
+
+    A caption's time is mostly its length. Few images make every half of every round hold all of them, so that
+    halves and rows differ by speed and not by which captions they happened to get.
+    """
+    ids = captioned.ids(Search.GREEDY) if captioned else {}
+    by_length = sorted(images, key=lambda image: (len(ids.get(image, ())), image))
+    count = min(TIMED_IMAGES, len(by_length))
+    chosen = [by_length[(2 * rank + 1) * len(by_length) // (2 * count)] for rank in range(count)]
+    return tuple(chosen[i] for i in np.random.default_rng(seed).permutation(count))
 
 
 def schedule(names: Sequence[str], rounds: int) -> list[tuple[int, str]]:

@@ -1,9 +1,11 @@
 """Pictures to caption: files, folders and http(s) addresses, each with limits."""
 
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from bench.captioning import load_sessions
 from bench.runtimes import find_runtime, runtimes_for
@@ -14,9 +16,11 @@ from models.decoding import Search
 from models.errors import ArtifactError, CaptionbenchError, ImageError, unknown_name
 from models.preprocessing import SUFFIXES, read_image_file
 
-# A photograph is rarely over 20 MB, and a server that sends nothing for 20 s will not.
+# A photograph is rarely over 20 MB, and a server that sends nothing for 20 s will not; one that drips is
+# given a minute in all.
 MAXIMUM_BYTES = 20_000_000
 TIMEOUT_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 
 
 def caption_pictures(
@@ -70,7 +74,7 @@ def _fetch(address: str) -> bytes:
     request = urllib.request.Request(address, headers={"User-Agent": "captionbench"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-            content: bytes = answer.read(MAXIMUM_BYTES + 1)
+            content = _read_within(answer, time.monotonic() + DEADLINE_SECONDS)
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise ImageError(
             f"can't fetch {address}: {error}. Check the address, or save the picture and give its path."
@@ -80,6 +84,17 @@ def _fetch(address: str) -> bytes:
             f"{address} is larger than {MAXIMUM_BYTES // 1_000_000} MB; save it smaller and give its path."
         )
     return content
+
+
+def _read_within(answer: BinaryIO, deadline: float) -> bytes:
+    """At most MAXIMUM_BYTES + 1 bytes. Raises TimeoutError past the deadline."""
+    blocks, size = [], 0
+    while size <= MAXIMUM_BYTES and (block := answer.read1(1 << 16)):  # type: ignore[attr-defined]
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not finished after {DEADLINE_SECONDS:.0f} s")
+        blocks.append(block)
+        size += len(block)
+    return b"".join(blocks)
 
 
 def _expand(pictures: Sequence[str]) -> Iterator[str]:

@@ -92,7 +92,7 @@ def _judge(plan: RunPlan, timed: Timed | str) -> tuple[Status, str]:
         plan,
         samples=len(captions),
         seconds=timed.total_seconds,
-        drifts=[drift(captions)],
+        drifts=[drift(timed.seconds[Phase.CAPTION])],
         outputs_equal=not timed.differing,
     )
     if plan.quick and not timed.differing:

@@ -38,7 +38,7 @@ from models.files import write_bytes_atomic
 from models.progress import say
 
 # A quick run says whether everything works and roughly how it stands; its rows are never `valid`.
-QUICK_ROUNDS, QUICK_SECONDS, QUICK_SAMPLES, QUICK_IMAGES = 2, 1.5, 30, 100
+QUICK_ROUNDS, QUICK_SECONDS, QUICK_SAMPLES, QUICK_IMAGES = 1, 1.0, 30, 100
 EXAMPLES = 6
 PACKAGES = (
     "tensorflow", "tf_keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "numpy", "pillow", "nltk",

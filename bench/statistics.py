@@ -45,13 +45,15 @@ def summarise(samples: Sequence[float]) -> Latency:
     )
 
 
-def drift(samples: Sequence[float]) -> float:
-    """Share by which the medians of the first and the second half differ; samples in time order.
+def drift(rounds: Sequence[Sequence[float]]) -> float:
+    """Share by which the medians of first and second halves differ; each round's samples in time order.
 
-    Pass the samples of all rounds one after the other. 0 when there are fewer than two.
+    Halves are taken within each round and pooled: this asks whether a process is in its steady state. That the
+    machine changes from round to round is what interleaving and the noise floor are for. 0 for under two samples.
     """
-    half = len(samples) // 2
-    return noise_floor(samples[:half], samples[-half:]) if half else 0.0
+    halves = [(samples[: len(samples) // 2], samples[-(len(samples) // 2) :]) for samples in rounds if len(samples) > 1]
+    first, second = ([value for pair in halves for value in pair[side]] for side in (0, 1))
+    return noise_floor(first, second) if first else 0.0
 
 
 def noise_floor(a: Sequence[float], b: Sequence[float]) -> float:

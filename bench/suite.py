@@ -45,6 +45,7 @@ class BuildTable:
     precisions: tuple[str, ...]
     graph: str = Graph.STEP
     runtimes: tuple[str, ...] = ()
+    quick: bool = True  # whether a quick run has these rows too
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,12 @@ class Suite:
     def baseline(self) -> Cell:
         """The row that speed-ups and parity refer to."""
         return next(cell for cell in self.cells if cell.name == self.table.baseline)
+
+
+def quick_suite(suite: Suite) -> Suite:
+    """The rows of a quick run."""
+    builds = tuple(build for build in suite.table.builds if build.quick)
+    return _validated(suite.name, dataclasses.replace(suite.table, builds=builds))
 
 
 def suite_names() -> list[str]:

@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import importlib.metadata
 import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from convert.artifact import ENCODER, Contract, artifact_facts
 from convert.calibration import Calibration, record_calibration
 from convert.coverage import weights_int8
 from convert.exporters import EXPORTERS
-from convert.graphs import deployable_graphs
-from convert.recipe import Precision, Recipe
+from convert.graphs import GraphFunction, deployable_graphs
+from convert.recipe import Format, Graph, Precision, Recipe
 from convert.store import Entry, Store
 from models.captioner import Captioner, load_captioner, save_captioner
 from models.datasets.base import Dataset
@@ -66,6 +67,8 @@ class ArtifactBuilder:
         self.store = store
         self.entry = captioner
         self.dataset = dataset
+        self._scratch = tempfile.TemporaryDirectory()
+        self._exported: dict[tuple[Format, str, Precision], str] = {}
 
     @functools.cached_property
     def captioner(self) -> Captioner:
@@ -87,14 +90,13 @@ class ArtifactBuilder:
         return entry
 
     def _export(self, recipe: Recipe, folder: Path) -> Mapping[str, Any]:
-        export = EXPORTERS[recipe.format]
-        static = Precision.INT8_STATIC in (recipe.encoder, recipe.decoder)
-        calibration = self.calibration if static else Calibration({ENCODER: [], recipe.graph: []})
-        precisions = {ENCODER: recipe.encoder, recipe.graph: recipe.decoder}
-        graphs = {
-            graph.name: export(graph, precisions[graph.name], calibration, folder)
-            for graph in deployable_graphs(self.captioner, recipe.graph)
-        }
+        precisions = {ENCODER: recipe.encoder, str(recipe.graph): recipe.decoder}
+        graphs = {}
+        for graph in self._graphs(recipe.graph):
+            exported = self._export_graph(recipe.format, graph, precisions[graph.name])
+            copy = shutil.copytree if exported.is_dir() else shutil.copy
+            copy(exported, folder / exported.name)
+            graphs[graph.name] = exported.name
         shutil.copy(self.entry.path / "vocabulary.json", folder)
         contract = Contract(self.captioner.preprocessing, self.captioner.max_length, self.captioner.config.units)
         return artifact_facts(
@@ -107,5 +109,17 @@ class ArtifactBuilder:
             captioner=self.entry.path.name,
         )
 
+    @functools.cache  # noqa: B019 - lives as long as its builder
+    def _graphs(self, graph: Graph) -> list[GraphFunction]:
+        return deployable_graphs(self.captioner, graph)
 
-Build = Callable[[Recipe], Entry]
+    def _export_graph(self, format_: Format, graph: GraphFunction, precision: Precision) -> Path:
+        """One graph's file or folder; recipes that share it share the conversion."""
+        key = (format_, graph.name, precision)
+        folder = Path(self._scratch.name) / f"{format_}-{precision}"
+        if key not in self._exported:
+            folder.mkdir(exist_ok=True)
+            needs_feeds = precision is Precision.INT8_STATIC
+            calibration = self.calibration if needs_feeds else Calibration({graph.name: []})
+            self._exported[key] = EXPORTERS[format_](graph, precision, calibration, folder)
+        return folder / self._exported[key]

@@ -27,7 +27,7 @@ class CaptionerSpec:
     minimum_count: int = 5
     max_length: int = 20
     epochs: int = 12
-    batch: int = 64
+    batch: int = 64  # captions, or images with all their captions when the encoder learns too
     learning_rate: float = 4e-4
     captions_per_epoch: int = 5  # of each image, drawn anew every epoch
     patience: int = 3  # epochs without a better validation CIDEr before training ends

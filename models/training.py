@@ -31,6 +31,10 @@ from models.vocabulary import PAD, Vocabulary, pad_captions
 # lives in `bench`, to the right of this folder.
 Score = Callable[[Mapping[str, str], Mapping[str, Sequence[str]]], float]
 
+# (inputs, row of each caption's image in them, padded ids) -> loss
+TrainStep = Callable[[NDArray[Any], NDArray[np.intp], NDArray[np.int32]], Any]
+Pair = tuple[int, int]  # (image, which of its captions)
+
 # Batches are cut from this many shuffled batches sorted by length, so that little is padding.
 BATCHES_PER_BUCKET = 20
 
@@ -53,7 +57,7 @@ def train_captioner(spec: CaptionerSpec, dataset: Dataset, *, work: Path, cache:
     model = _trainable_model(spec, captioner)
     optimizer = keras().optimizers.Adam(spec.learning_rate, clipnorm=5.0)
     optimizer.build(model.trainable_variables)
-    train_step = _train_step(model, optimizer)
+    train_step = _train_step(spec, captioner, model, optimizer)
     path = work / "checkpoint.npz"
     checkpoint = load_checkpoint(path, model, optimizer) or Checkpoint.start(model)
     if checkpoint.epoch:
@@ -133,19 +137,24 @@ def _trainable_model(spec: CaptionerSpec, captioner: Captioner) -> Any:
     return keras().Model([image, tokens], logits, name="captioner")
 
 
-def _train_step(model: Any, optimizer: Any) -> Callable[[Any, Any], Any]:
+def _train_step(spec: CaptionerSpec, captioner: Captioner, model: Any, optimizer: Any) -> TrainStep:
     """One optimizer step, traced once for batches of any size and length."""
     tf = tensorflow()
     signature = [
         tf.TensorSpec([None, *model.input_shape[0][1:]], tf.float16),
+        tf.TensorSpec([None], tf.int64),
         tf.TensorSpec([None, None], tf.int32),
     ]
 
     @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
-    def train_step(inputs: Any, tokens: Any) -> Any:
+    def train_step(inputs: Any, image_of_caption: Any, tokens: Any) -> Any:
         targets = tokens[:, 1:]
         with tf.GradientTape() as tape:
-            logits = model([tf.cast(inputs, tf.float32), tokens[:, :-1]], training=True)
+            raw = tf.cast(inputs, tf.float32)
+            if spec.encoder_training is EncoderTraining.TRAINED:
+                raw = captioner.encoder(raw, training=True)
+            raw = tf.gather(raw, image_of_caption)
+            logits = captioner.decoder.sequence([raw, tokens[:, :-1]], training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
             real = tf.cast(targets != PAD, tf.float32)
             loss = tf.reduce_sum(losses * real) / tf.reduce_sum(real)
@@ -156,17 +165,16 @@ def _train_step(model: Any, optimizer: Any) -> Callable[[Any, Any], Any]:
     return train_step  # type: ignore[no-any-return]
 
 
-def _train_epoch(
-    spec: CaptionerSpec, epoch: int, data: TrainingData, optimizer: Any, train_step: Callable[[Any, Any], Any]
-) -> float:
+def _train_epoch(spec: CaptionerSpec, epoch: int, data: TrainingData, optimizer: Any, train_step: TrainStep) -> float:
     """Mean loss of one epoch; order and dropout follow from the seed and the epoch alone."""
     tensorflow().random.set_seed(spec.seed + 1000 * (epoch + 1))
     optimizer.learning_rate.assign(learning_rate(spec, epoch))
     batches = list(epoch_batches(data.train_captions, spec, epoch))
-    losses = [
-        float(train_step(data.train_inputs[rows], tokens))
-        for rows, tokens in track(batches, f"{spec.name}: epoch {epoch + 1}/{spec.epochs}")
-    ]
+    losses = []
+    for rows, tokens in track(batches, f"{spec.name}: epoch {epoch + 1}/{spec.epochs}"):
+        # An image is read, and encoded, once for all of its captions in the batch.
+        images, image_of_caption = np.unique(rows, return_inverse=True)
+        losses.append(float(train_step(data.train_inputs[images], image_of_caption, tokens)))
     return float(np.mean(losses))
 
 
@@ -179,25 +187,44 @@ def learning_rate(spec: CaptionerSpec, epoch: int) -> float:
 def epoch_batches(
     captions: Sequence[Sequence[Sequence[int]]], spec: CaptionerSpec, epoch: int
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int32]]]:
-    """(rows of the images, padded ids) by batch: `captions_per_epoch` of each image, similar lengths together."""
+    """(row of each caption's image, padded ids) by batch: `captions_per_epoch` of each image, in random order."""
     random = np.random.default_rng([spec.seed, epoch])
     pairs = [
-        (image, caption)
+        (image, int(caption))
         for image, references in enumerate(captions)
         for caption in random.permutation(len(references))[: spec.captions_per_epoch]
     ]
+    if spec.encoder_training is EncoderTraining.TRAINED:
+        batches = _batches_by_image(pairs, spec.batch, random)
+    else:
+        batches = _batches_by_length(pairs, captions, spec.batch, random)
+    for index in random.permutation(len(batches)):
+        ids = [captions[image][caption] for image, caption in batches[index]]
+        yield np.array([image for image, _ in batches[index]]), pad_captions(ids, max(map(len, ids)))
+
+
+def _batches_by_image(pairs: Sequence[Pair], size: int, random: np.random.Generator) -> list[list[Pair]]:
+    """`size` images with all their captions: the encoder is what costs."""
+    by_image: dict[int, list[Pair]] = {}
+    for pair in pairs:
+        by_image.setdefault(pair[0], []).append(pair)
+    order = random.permutation(list(by_image))
+    groups = [order[i : i + size] for i in range(0, len(order), size)]
+    return [[pair for image in group for pair in by_image[int(image)]] for group in groups]
+
+
+def _batches_by_length(
+    pairs: Sequence[Pair], captions: Sequence[Sequence[Sequence[int]]], size: int, random: np.random.Generator
+) -> list[list[Pair]]:
+    """`size` captions of similar length, so that little is padding."""
     order = random.permutation(len(pairs))
+    bucket = size * BATCHES_PER_BUCKET
     batches = []
-    bucket = spec.batch * BATCHES_PER_BUCKET
     for start in range(0, len(order), bucket):
         chosen = [pairs[i] for i in order[start : start + bucket]]
         chosen.sort(key=lambda pair: len(captions[pair[0]][pair[1]]))
-        batches += [chosen[i : i + spec.batch] for i in range(0, len(chosen), spec.batch)]
-    for index in random.permutation(len(batches)):
-        # Rows in ascending order read a memory map faster.
-        batch = sorted(batches[index])
-        ids = [captions[image][caption] for image, caption in batch]
-        yield np.array([image for image, _ in batch]), pad_captions(ids, max(map(len, ids)))
+        batches += [chosen[i : i + size] for i in range(0, len(chosen), size)]
+    return batches
 
 
 def _validation_captions(

@@ -25,8 +25,9 @@ def run(graph: Any, feeds: Any) -> dict[str, Any]:
     return {name: value.numpy() for name, value in graph(feeds, training=False).items()}
 
 
-@pytest.mark.parametrize("name", ["tiny", "mobilenet_v2"])
-@pytest.mark.parametrize("kind", FeatureKind)
+@pytest.mark.parametrize(
+    ("name", "kind"), [*((name, FeatureKind.GRID) for name in ENCODERS), ("tiny", FeatureKind.VECTOR)]
+)
 def test_encoder_gives_features_of_its_kind(name: str, kind: FeatureKind) -> None:
     encoder = build_encoder(name, kind, weights="random")
     contract = ENCODERS[name].preprocessing

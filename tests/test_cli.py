@@ -230,6 +230,12 @@ def test_picture_that_is_not_there_or_too_large_is_refused(
         read_picture(f"{address}/{image.name}")
 
 
+def test_picture_that_drips_is_given_up(address: str, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.pictures.DEADLINE_SECONDS", -1.0)
+    with pytest.raises(ImageError, match="not finished"):
+        read_picture(f"{address}/{image.name}")
+
+
 def test_address_without_a_server_is_refused() -> None:
     with pytest.raises(ImageError, match="can't fetch"):
         read_picture("http://127.0.0.1:9/a.png")

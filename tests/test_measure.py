@@ -13,7 +13,7 @@ from bench.captioning import load_sessions
 from bench.job import DatasetReference, Job
 from bench.latency import TimedCaptioner, rounds_and_iterations
 from bench.launcher import Launcher, WorkerError
-from bench.measure import AGAIN, Bench, schedule
+from bench.measure import AGAIN, Bench, Captioned, representative_images, schedule
 from bench.result import Phase, RunPlan
 from bench.runtimes.fake import FakeRuntime
 from bench.suite import Cell
@@ -117,6 +117,16 @@ def test_slow_calls_fill_their_time_and_fast_calls_are_grouped() -> None:
     assert iterations > 10
     assert 5 <= rounds <= 50
     assert rounds_and_iterations(lambda: None, seconds=0.0, minimum=7, maximum=9, warmup=1)[0] == 7
+
+
+def test_timed_images_are_spread_over_the_caption_lengths() -> None:
+    images = [f"i{n:03}" for n in range(160)]
+    lengths = {image: {"caption": "", "ids": [4] * (n // 10 + 1)} for n, image in enumerate(images)}
+    captioned = Captioned({Search.GREEDY: lengths}, {}, 0, "1")
+    chosen = representative_images(images, captioned, seed=1)
+    assert sorted(len(captioned.ids(Search.GREEDY)[image]) for image in chosen) == list(range(1, 17))
+    assert chosen == representative_images(images[::-1], captioned, seed=1)
+    assert set(representative_images(images[:3], None, seed=1)) == set(images[:3])
 
 
 def test_rounds_are_interleaved_and_rotated() -> None:

@@ -54,10 +54,15 @@ def test_summarise_refuses_no_samples() -> None:
 
 
 def test_drift_compares_halves_in_time_order() -> None:
-    assert drift([1.0, 1.0, 1.1, 1.1]) == pytest.approx(0.1)
-    assert drift([1.1, 1.1, 1.0, 1.0]) == pytest.approx(0.1)
-    assert drift([1.0, 9.0, 1.0]) == 0.0  # the middle one belongs to neither half
-    assert drift([1.0]) == drift([]) == 0.0
+    assert drift([[1.0, 1.0, 1.1, 1.1]]) == pytest.approx(0.1)
+    assert drift([[1.1, 1.1, 1.0, 1.0]]) == pytest.approx(0.1)
+    assert drift([[1.0, 9.0, 1.0]]) == 0.0  # the middle one belongs to neither half
+    assert drift([[1.0]]) == drift([[]]) == drift([]) == 0.0
+
+
+def test_drift_is_within_rounds_and_not_between_them() -> None:
+    assert drift([[1.0, 1.0], [2.0, 2.0]]) == 0.0
+    assert drift([[1.0, 1.2], [2.0, 2.4], [1.0, 1.2]]) == pytest.approx(0.2)
 
 
 def test_noise_floor_is_symmetric() -> None:

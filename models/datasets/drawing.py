@@ -23,7 +23,10 @@ CENTRES: dict[Layout, tuple[Point, ...]] = {
     Layout.BOTTOM_RIGHT: ((0.75, 0.75),),
     Layout.SIDE_BY_SIDE: ((0.26, 0.5), (0.74, 0.5)),
     Layout.STACKED: ((0.5, 0.26), (0.5, 0.74)),
+    Layout.FALLING: ((0.26, 0.26), (0.74, 0.74)),
+    Layout.RISING: ((0.26, 0.74), (0.74, 0.26)),
     Layout.ROW: ((0.18, 0.5), (0.5, 0.5), (0.82, 0.5)),
+    Layout.COLUMN: ((0.5, 0.18), (0.5, 0.5), (0.5, 0.82)),
 }
 STRAY = 0.04
 ROW_STRAY = 0.02
@@ -41,7 +44,7 @@ def draw_scene(rng: Random, scene: Scene, size: int) -> Image.Image:
     """RGB, size x size pixels; `rng` moves and shades the objects a little."""
     image = _draw_background(rng, scene.background, size)
     canvas = ImageDraw.Draw(image)
-    stray = ROW_STRAY if scene.layout is Layout.ROW else STRAY
+    stray = ROW_STRAY if scene.layout in (Layout.ROW, Layout.COLUMN) else STRAY
     for thing, (x, y) in zip(scene.things, CENTRES[scene.layout], strict=True):
         centre = ((x + _jitter(rng, stray)) * size, (y + _jitter(rng, stray)) * size)
         _DRAWERS[thing.shape](canvas, centre, RADII[thing.size] * size, _shade(rng, COLOURS[thing.colour]))

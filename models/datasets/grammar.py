@@ -16,7 +16,7 @@ from models.datasets.base import Split
 T = TypeVar("T")
 
 # Raise it with any change below or in the drawing: it is part of the data set's fingerprint.
-GRAMMAR_VERSION = 2
+GRAMMAR_VERSION = 3
 
 # RGB. Far from each other and from every background; green is left to the meadow.
 COLOURS = {
@@ -37,8 +37,8 @@ BACKGROUNDS = {
     "checks": "on a checkered floor",
     "sky": "in a light blue sky",
 }
-# Of ten scenes one has a single object and one has three.
-OBJECT_COUNTS = (1, 2, 2, 2, 2, 2, 2, 2, 2, 3)
+# Of ten scenes two have a single object and two have three.
+OBJECT_COUNTS = (1, 1, 2, 2, 2, 2, 2, 2, 3, 3)
 CAPTIONS_PER_IMAGE = 5
 
 
@@ -63,16 +63,24 @@ class Layout(StrEnum):
     BOTTOM_RIGHT = "in the bottom right corner"
     SIDE_BY_SIDE = "to the left of"
     STACKED = "above"
+    FALLING = "up and left of"
+    RISING = "down and left of"
     ROW = "in a row"
+    COLUMN = "in a column"
 
 
 LAYOUTS = {
     1: (Layout.MIDDLE, Layout.TOP_LEFT, Layout.TOP_RIGHT, Layout.BOTTOM_LEFT, Layout.BOTTOM_RIGHT),
-    2: (Layout.SIDE_BY_SIDE, Layout.STACKED),
-    3: (Layout.ROW,),
+    2: (Layout.SIDE_BY_SIDE, Layout.STACKED, Layout.FALLING, Layout.RISING),
+    3: (Layout.ROW, Layout.COLUMN),
 }
 # The same relation seen from the second object.
-INVERSE = {Layout.SIDE_BY_SIDE: "to the right of", Layout.STACKED: "below"}
+INVERSE = {
+    Layout.SIDE_BY_SIDE: "to the right of",
+    Layout.STACKED: "below",
+    Layout.FALLING: "down and right of",
+    Layout.RISING: "up and right of",
+}
 
 # {a}: "large red circle"; {A}: "big red circle"; {x}: "red circle". Most name the first object first,
 # so that a captioner can settle on one order.
