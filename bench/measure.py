@@ -14,7 +14,6 @@ from bench.job import DatasetReference, Job
 from bench.latency import SHARES
 from bench.launcher import Launcher, WorkerError
 from bench.result import Phase, RunPlan
-from bench.statistics import MAXIMUM_DRIFT, drift
 from bench.suite import Cell
 from convert.artifact import Artifact
 from convert.store import Store
@@ -26,9 +25,9 @@ from models.progress import say, track
 CAPTION_VERSION = 1
 TIMING_VERSION = 2
 
-# One set of rounds, and one more for rows that drifted in it.
-ATTEMPTS = 2
 TIMED_IMAGES = 16
+# How long to time is planned from the fastest warm-up call; a little more makes sure that the seconds come together.
+MARGIN = 1.15
 AGAIN = ".again"  # marks the second measurement of one artifact, for the noise floor
 
 
@@ -91,10 +90,7 @@ class Bench:
         return _read_captioned(entry.path / "captions.json")
 
     def time(self, cells: Mapping[Cell, Artifact], captioned: Mapping[Cell, Captioned]) -> dict[str, Timed | str]:
-        """Raw seconds by row name, or why a row failed; rounds are interleaved, finished ones are kept.
-
-        A row that drifts (another program ran, the clock rate changed) gets one more set of rounds.
-        """
+        """Raw seconds by row name, or why a row failed; rounds are interleaved, finished ones are kept."""
         by_name = {cell.name: cell for cell in cells}
         again = _noise_cell(list(cells))
         by_name[f"{again.name}{AGAIN}"] = again
@@ -102,29 +98,17 @@ class Bench:
         jobs = {
             name: self._timing_job(cell, cells[cell], captioned.get(cell), images) for name, cell in by_name.items()
         }
-        work = self._timing_work(list(by_name), cells)
+        work = self._timing_work(cells)
         failures: dict[str, str] = {}
-        timed: dict[str, Timed] = {}
         with self.store.lock("timing", "a benchmark (two at once would time each other)"):
-            for attempt in range(ATTEMPTS):
-                names = [name for name in jobs if name not in failures and _wants_timing(timed.get(name))]
-                self._time_rounds(work / str(attempt), {name: jobs[name] for name in names}, failures)
-                for name in names:
-                    if name not in failures:
-                        measured = _read_timed([_round_path(work / str(attempt), r, name) for r in self._rounds])
-                        timed[name] = min(timed.get(name, measured), measured, key=_caption_drift)
+            self._time_rounds(work, jobs, failures)
+        rounds = range(self.plan.rounds)
+        timed = {
+            name: _read_timed([_round_path(work, round_, name) for round_ in rounds])
+            for name in jobs
+            if name not in failures
+        }
         return timed | failures
-
-    @property
-    def _rounds(self) -> range:
-        return range(self.plan.rounds)
-
-    def _timing_work(self, names: Sequence[str], cells: Mapping[Cell, Artifact]) -> Path:
-        """Where finished rounds of exactly this measurement are kept until it is complete."""
-        hashes = [artifact.sha256 for artifact in cells.values()]
-        return self.store.work(
-            "timing", content_key(TIMING_VERSION, self.plan, names, hashes, self.images, self.versions)
-        )
 
     def _time_rounds(self, folder: Path, jobs: Mapping[str, Job], failures: dict[str, str]) -> None:
         """Time each row once a round, in rotating order; a row that fails joins `failures` and is left out."""
@@ -139,10 +123,14 @@ class Bench:
                 failures[name] = str(error)
                 say(f"{name}: {error}")
 
-    def forget_timing(self) -> None:
-        """Remove finished rounds, so that the next run measures anew."""
-        for folder in self.store.root.glob("work/timing-*"):
-            shutil.rmtree(folder)
+    def forget_timing(self, cells: Mapping[Cell, Artifact]) -> None:
+        """Remove the finished rounds of a complete measurement, so that the next run measures anew."""
+        shutil.rmtree(self._timing_work(cells), ignore_errors=True)
+
+    def _timing_work(self, cells: Mapping[Cell, Artifact]) -> Path:
+        """Where the rounds of exactly this measurement are kept until it is complete."""
+        rows = {cell.name: artifact.sha256 for cell, artifact in cells.items()}
+        return self.store.work("timing", content_key(TIMING_VERSION, self.plan, rows, self.images, self.versions))
 
     def _job(self, cell: Cell, artifact: Artifact) -> Job:
         return Job(str(artifact.path), cell.runtime, self.plan.threads, self.dataset, self.images)
@@ -153,7 +141,7 @@ class Bench:
         return dataclasses.replace(
             self._job(cell, artifact),
             images=timed_images,
-            seconds=self.plan.minimum_seconds / self.plan.rounds * 1.05,
+            seconds=self.plan.minimum_seconds / self.plan.rounds * MARGIN,
             samples=-(-self.plan.minimum_samples // self.plan.rounds),
             warmup=self.plan.warmup,
             captions=captioned.sentences(Search.GREEDY) if captioned else {},
@@ -162,14 +150,6 @@ class Bench:
 
 def _round_path(folder: Path, round_: int, name: str) -> Path:
     return folder / f"{round_}-{content_key(name)}.json"
-
-
-def _caption_drift(timed: Timed) -> float:
-    return drift(timed.seconds[Phase.CAPTION])
-
-
-def _wants_timing(timed: Timed | None) -> bool:
-    return timed is None or _caption_drift(timed) > MAXIMUM_DRIFT
 
 
 def _noise_cell(cells: Sequence[Cell]) -> Cell:

@@ -2,21 +2,18 @@
 
 import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.constant_caption import best_constant_caption
-from bench.environment import commit, describe_environment
+from bench.environment import commit
+from bench.head import choose_examples, constant_caption, describe_captioner, merge_environments
 from bench.job import DatasetReference
 from bench.launcher import Launcher, WorkerError
 from bench.measure import AGAIN, Bench, Captioned, Timed
 from bench.quality import cider_mean
 from bench.result import (
-    Captioner,
-    Environment,
-    Example,
     Phase,
     Result,
     Results,
@@ -34,16 +31,10 @@ from convert.recipe import Recipe
 from convert.store import Entry, Store
 from models.datasets import CaptionedImage, Dataset, Split
 from models.errors import ConversionError, UnsupportedError
-from models.files import write_bytes_atomic
 from models.progress import say
 
 # A quick run says whether everything works and roughly how it stands; its rows are never `valid`.
 QUICK_ROUNDS, QUICK_SECONDS, QUICK_SAMPLES, QUICK_IMAGES = 1, 1.0, 30, 100
-EXAMPLES = 6
-PACKAGES = (
-    "tensorflow", "tf_keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "numpy", "pillow", "nltk",
-    "pytest-benchmark",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -108,17 +99,17 @@ def run_suite(suite: Suite, store: Store, launcher: Launcher, out: Path, options
         commit=commit(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         command=options.command,
-        environment=_environment(described),
+        environment=merge_environments(described),
         run_plan=plan,
-        captioners=tuple(_captioner(entry) for entry in built.captioners.values()),
-        constant_caption=best_constant_caption(_training_sentences(dataset), references),
+        captioners=tuple(describe_captioner(entry) for entry in built.captioners.values()),
+        constant_caption=constant_caption(dataset, references),
         baseline=suite.table.baseline,
         noise_floor=floor,
-        examples=_examples(dataset, test, rows, out),
+        examples=choose_examples(dataset, test, rows, out),
         rows=rows,
     )
     write_results(results, out / "results.json")
-    bench.forget_timing()
+    bench.forget_timing({cell: found.artifact for cell, found in measured.items()})
     return out / "results.json"
 
 
@@ -227,52 +218,3 @@ def _test_images(suite: Suite, dataset: Dataset, options: Options) -> list[Capti
     images = list(dataset.images(Split.TEST))
     limit = suite.table.test_images or len(images)
     return images[: min(limit, QUICK_IMAGES) if options.quick else limit]
-
-
-def _training_sentences(dataset: Dataset) -> list[str]:
-    return sorted({text for image in dataset.images(Split.TRAIN) for text in image.references})
-
-
-def _captioner(entry: Entry) -> Captioner:
-    spec, card = entry.facts["spec"], entry.facts["card"]
-    return Captioner(
-        name=spec["name"],
-        encoder=spec["encoder"],
-        decoder=spec["decoder"],
-        parameters=entry.facts["parameters"],
-        vocabulary_size=card["vocabulary_size"],
-        validation_cider=card["validation_cider"],
-        epochs=card["epochs"],
-        note=card["note"],
-    )
-
-
-def _environment(described: Mapping[str, dict[str, Any] | str]) -> Environment:
-    """This machine, with the package versions of the build and of every runtime's environment."""
-    environment = describe_environment(PACKAGES)
-    packages = dict(environment.packages)
-    for found in described.values():
-        if not isinstance(found, str):
-            versions = found["environment"]["packages"]
-            packages |= {name: versions[name] for name in PACKAGES if name in versions}
-    return dataclasses.replace(environment, packages=packages)
-
-
-def _examples(
-    dataset: Dataset, test: Sequence[CaptionedImage], rows: Sequence[Result], out: Path
-) -> tuple[Example, ...]:
-    """The first test images, and then those whose captions differ between rows."""
-    captions = [row.captions for row in rows if row.captions]
-    differing = [i for i in test if len({c[i.id] for c in captions}) > 1]
-    chosen = list(dict.fromkeys([*test[: EXAMPLES // 2], *differing, *test]))[:EXAMPLES]
-    return tuple(_example(dataset, image, out) for image in chosen)
-
-
-def _example(dataset: Dataset, image: CaptionedImage, out: Path) -> Example:
-    if not dataset.may_publish_images:
-        return Example(image.id, (), "")
-    encoded = dataset.read(image.id)
-    suffix = ".png" if encoded.startswith(b"\x89PNG") else ".jpg"
-    name = f"images/{Path(image.id).stem}{suffix}"
-    write_bytes_atomic(out / name, encoded)
-    return Example(image.id, image.references, name)

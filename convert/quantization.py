@@ -102,6 +102,7 @@ def _preprocess(model: Any, path: Path) -> None:
     """
     import onnx
     import onnxruntime
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
     raw = path.with_suffix(".raw.onnx")
     onnx.save(model, str(raw))
@@ -111,7 +112,9 @@ def _preprocess(model: Any, path: Path) -> None:
     options.log_severity_level = 3
     providers = ["CPUExecutionProvider"]
     onnxruntime.InferenceSession(str(raw), options, providers=providers, disabled_optimizers=["MatMulAddFusion"])
-    onnx.save(onnx.shape_inference.infer_shapes(onnx.load(str(path))), str(path))
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
+    add_pre_process_metadata(inferred)  # or the quantizer advises to do what was just done
+    onnx.save(inferred, str(path))
 
 
 def _quantize_dynamic(source: Path, target: Path) -> None:

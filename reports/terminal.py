@@ -12,16 +12,23 @@ from reports.report import make_report
 from reports.text import megabytes, milliseconds, ratio, score
 from reports.verdict import render_verdict
 
-HEADERS = ("row", "MB", "BLEU-4", "CIDEr", "same captions", "caption", "speed-up", "status")
+HEADERS = ("row", "MB", "BLEU-4", "CIDEr", "same captions", "ms", "faster", "status")
+LOG_WIDTH = 120
 
 
 def print_summary(results_path: Path) -> None:
     """Print table and verdict of a results file."""
     report = make_report(read_results(results_path))
-    table = Table(*HEADERS, box=None)
-    for item in report.rows:
-        table.add_row(*(Text(cell) for cell in _cells(item)))
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=LOG_WIDTH)
+    table = Table(box=None)
+    for index, header in enumerate(HEADERS):
+        table.add_column(header, no_wrap=True, justify="right" if 0 < index < len(HEADERS) - 1 else "left")
+    only = report.results.captioners[0].name + "." if len(report.results.captioners) == 1 else ""
+    for item in report.rows:
+        name, *cells = _cells(item)
+        table.add_row(Text(name.removeprefix(only)), *map(Text, cells))
     console.print(table)
     console.print(Text(_without_markup(render_verdict(report))))
 

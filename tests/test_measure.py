@@ -167,7 +167,7 @@ def test_interrupted_timing_goes_on_with_the_missing_rounds(bench: Bench, artifa
         replace(bench, launcher=cut).time(rows, {})
     replace(bench, launcher=again).time(rows, {})
     assert len(cut.log) + len(again.log) == 6  # type: ignore[attr-defined]
-    bench.forget_timing()
+    bench.forget_timing(rows)
     replace(bench, launcher=anew).time(rows, {})
     assert len(anew.log) == 6  # type: ignore[attr-defined]
 

@@ -82,17 +82,25 @@ def test_learning_rate_falls_to_a_tenth() -> None:
     assert rates[-1] == pytest.approx(spec.learning_rate / 10)
 
 
-def test_epoch_shows_the_asked_captions_of_each_image_once() -> None:
-    spec = replace(tiny_spec("merge"), captions_per_epoch=2, batch=4)
+@pytest.mark.parametrize(("training", "largest"), [(EncoderTraining.FROZEN, 4), (EncoderTraining.TRAINED, 8)])
+def test_epoch_shows_the_asked_captions_of_each_image_once(training: EncoderTraining, largest: int) -> None:
+    spec = replace(tiny_spec("merge"), captions_per_epoch=2, batch=4, encoder_training=training)
     captions = [[[1, 10 * i + j + 4, 2] for j in range(5)] for i in range(9)]
     rows, words = [], []
     for images, tokens in epoch_batches(captions, spec, epoch=3):
-        assert len(images) == len(tokens) <= 4
+        assert len(images) == len(tokens) <= largest
         rows += images.tolist()
         words += tokens[:, 1].tolist()
     assert sorted(rows) == sorted(list(range(9)) * 2)
     assert len(set(words)) == 18
     assert all(word in captions[row][(word - 4) % 10] for row, word in zip(rows, words, strict=True))
+
+
+def test_encoder_sees_an_image_once_for_all_its_captions() -> None:
+    spec = replace(tiny_spec("merge"), captions_per_epoch=3, batch=2)
+    captions = [[[1, 4, 2]] * 3 for _ in range(7)]
+    for images, _ in epoch_batches(captions, spec, epoch=0):
+        assert len(images) == 3 * len(set(images.tolist())) <= 6
 
 
 def test_epochs_differ_and_repeat_exactly() -> None:
@@ -107,7 +115,7 @@ def test_epochs_differ_and_repeat_exactly() -> None:
 
 
 def test_batches_are_padded_to_their_longest_caption() -> None:
-    spec = replace(tiny_spec("merge"), batch=2)
+    spec = replace(tiny_spec("merge"), batch=2, encoder_training=EncoderTraining.FROZEN)
     captions = [[[1] + [5] * n + [2]] for n in (1, 8, 1, 8)]
     for _, tokens in epoch_batches(captions, spec, epoch=0):
         assert (tokens[:, -1] != PAD).any()

@@ -1,0 +1,71 @@
+"""What stands around the rows of results.json: captioners, environment, examples, the constant caption."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.constant_caption import best_constant_caption
+from bench.environment import describe_environment
+from bench.result import Captioner, ConstantCaption, Environment, Example, Result
+from convert.store import Entry
+from models.datasets import CaptionedImage, Dataset, Split
+from models.files import write_bytes_atomic
+
+EXAMPLES = 6
+PACKAGES = (
+    "tensorflow", "tf_keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "numpy", "pillow", "nltk",
+    "pytest-benchmark",
+)  # fmt: skip
+
+
+def constant_caption(dataset: Dataset, references: Mapping[str, Sequence[str]]) -> ConstantCaption:
+    """The best single training sentence given to every test image."""
+    sentences = {text for image in dataset.images(Split.TRAIN) for text in image.references}
+    return best_constant_caption(sorted(sentences), references)
+
+
+def describe_captioner(entry: Entry) -> Captioner:
+    """What a trained captioner is and how its training went."""
+    spec, card = entry.facts["spec"], entry.facts["card"]
+    return Captioner(
+        name=spec["name"],
+        encoder=spec["encoder"],
+        decoder=spec["decoder"],
+        parameters=entry.facts["parameters"],
+        vocabulary_size=card["vocabulary_size"],
+        validation_cider=card["validation_cider"],
+        epochs=card["epochs"],
+        note=card["note"],
+    )
+
+
+def merge_environments(described: Mapping[str, dict[str, Any] | str]) -> Environment:
+    """This machine, with the package versions of the build and of every runtime's environment."""
+    environment = describe_environment(PACKAGES)
+    packages = dict(environment.packages)
+    for found in described.values():
+        if not isinstance(found, str):
+            versions = found["environment"]["packages"]
+            packages |= {name: versions[name] for name in PACKAGES if name in versions}
+    return dataclasses.replace(environment, packages=packages)
+
+
+def choose_examples(
+    dataset: Dataset, test: Sequence[CaptionedImage], rows: Sequence[Result], out: Path
+) -> tuple[Example, ...]:
+    """The first test images, and then those whose captions differ between rows."""
+    captions = [row.captions for row in rows if row.captions]
+    differing = [i for i in test if len({c[i.id] for c in captions}) > 1]
+    chosen = list(dict.fromkeys([*test[: EXAMPLES // 2], *differing, *test]))[:EXAMPLES]
+    return tuple(_example(dataset, image, out) for image in chosen)
+
+
+def _example(dataset: Dataset, image: CaptionedImage, out: Path) -> Example:
+    if not dataset.may_publish_images:
+        return Example(image.id, (), "")
+    encoded = dataset.read(image.id)
+    suffix = ".png" if encoded.startswith(b"\x89PNG") else ".jpg"
+    name = f"images/{Path(image.id).stem}{suffix}"
+    write_bytes_atomic(out / name, encoded)
+    return Example(image.id, image.references, name)
