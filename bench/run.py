@@ -19,8 +19,8 @@ from bench.result import (
     Results,
     RunPlan,
     Status,
-    write_results,
 )
+from bench.result_file import write_results
 from bench.rows import Measured, failed_row, measured_row
 from bench.runtimes import find_runtime
 from bench.statistics import noise_floor

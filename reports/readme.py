@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from bench.result import Phase, Result, Results, read_results, row_name
+from bench.result import Phase, Result, Results, row_name
+from bench.result_file import read_results
 from models.errors import ConfigError
 from models.files import write_text_atomic
 from reports.markdown import figure_text

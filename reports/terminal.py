@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.result import Phase, read_results
+from bench.result import Phase
+from bench.result_file import read_results
 from reports.comparison import Comparison
 from reports.report import make_report
 from reports.text import megabytes, milliseconds, ratio, score

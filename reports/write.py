@@ -4,7 +4,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from bench.result import Results, read_results
+from bench.result import Results
+from bench.result_file import read_results
 from models.errors import MissingPackageError
 from models.files import write_text_atomic
 from reports.figures import render_figure

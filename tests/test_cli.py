@@ -17,7 +17,8 @@ import pytest
 from conftest import TINY_SCENES, tiny_spec
 
 from bench.pictures import read_picture
-from bench.result import Phase, Status, read_results
+from bench.result import Phase, Status
+from bench.result_file import read_results
 from convert.artifact import Artifact
 from convert.recipe import Format, Recipe
 from convert.store import Store

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.result import read_results
+from bench.result_file import read_results
 from bench.suite import suite_names
 from models.errors import ConfigError
 from reports.readme import PUBLISHED, render_readme, replace_between

@@ -41,6 +41,24 @@ def gradient(width: int = 16, height: int = 12) -> Image.Image:
     return Image.fromarray(np.stack(channels, axis=2).astype(np.uint8))
 
 
+# First digits of the hashes of the tensors of `gradient()`. Pillow resizes in integers, so they are the same on every
+# machine; one that changes is a change of what every encoder sees.
+GOLDEN = {
+    (Resample.BILINEAR, Scaling.UNIT): "d47155bb8b0bbf7d",
+    (Resample.BICUBIC, Scaling.UNIT): "df4508eb3710b1d0",
+    (Resample.BILINEAR, Scaling.TF): "39c16827be40069b",
+    (Resample.BICUBIC, Scaling.TF): "c6c82e95295b0431",
+    (Resample.BILINEAR, Scaling.CAFFE): "389383ffb3c88c1d",
+    (Resample.BICUBIC, Scaling.CAFFE): "a9b1fdd8cee63b47",
+}
+
+
+@pytest.mark.parametrize(("resample", "scaling"), GOLDEN)
+def test_tensor_is_the_golden_one(resample: Resample, scaling: Scaling) -> None:
+    pixels = preprocess(encode(gradient()), Preprocessing(8, 8, resample, Fit.SQUASH, scaling))
+    assert tensor_hash(pixels).startswith(GOLDEN[resample, scaling])
+
+
 def test_contracts_give_different_tensors() -> None:
     encoded = encode(gradient())
     hashes = {

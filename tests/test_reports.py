@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from bench.result import Latency, Phase, Quality, Result, Results, Status, read_results, row_name, write_results
+from bench.result import Latency, Phase, Quality, Result, Results, Status, row_name
+from bench.result_file import read_results, write_results
 from models.errors import MissingPackageError
 from reports import text
 from reports.cautions import CautionKind

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench.result import FORMAT_VERSION, Phase, Results, Status, read_results, row_name, write_results
+from bench.result import FORMAT_VERSION, Phase, Results, Status, row_name
+from bench.result_file import read_results, write_results
 from models.errors import ArtifactError
 
 GOLDEN = Path(__file__).parent / "golden" / "results.json"
