@@ -1,6 +1,6 @@
 """The content-addressed store: what was built from the same inputs by the same tools is never built again.
 
-Layout: `ROOT/KIND/KEY/` holds finished entries, each with a `manifest.json` of checksums; `ROOT/work/`
+Layout: `ROOT/KIND/KEY/` holds finished entries, each with a `manifest.json` of checksums; `ROOT/unfinished/`
 holds what unfinished ones need to resume (checkpoints); `ROOT/locks/` keeps two runs from building the
 same entry at once. An entry is built in a hidden folder and renamed into place, so it is there whole or
 not at all, whatever kills the run. The kernel frees a killed run's lock.
@@ -63,7 +63,7 @@ class Store:
 
     def work(self, kind: str, key: str) -> Path:
         """Where an unfinished entry keeps what it needs to resume."""
-        return self.root / "work" / f"{kind}-{key}"
+        return self.root / "unfinished" / f"{kind}-{key}"
 
     @contextmanager
     def lock(self, name: str, label: str) -> Iterator[None]:

@@ -111,7 +111,7 @@ def test_killed_training_resumes(suite: Path, tmp_path: Path) -> None:
     arguments = command("train", "--suite", suite, "--store", store)
     run = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=ROOT)
     deadline = time.monotonic() + 120
-    while not list(store.glob("work/*/checkpoint.npz")) and time.monotonic() < deadline:
+    while not list(store.glob("unfinished/*/checkpoint.npz")) and time.monotonic() < deadline:
         time.sleep(0.02)
     run.send_signal(signal.SIGKILL)
     run.wait()
@@ -121,7 +121,7 @@ def test_killed_training_resumes(suite: Path, tmp_path: Path) -> None:
     assert "training resumes after epoch" in done.stderr
     assert "epoch 1:" not in done.stderr
     assert list(store.glob("captioners/*/manifest.json"))
-    assert not list(store.glob("work/captioners-*"))
+    assert not list(store.glob("unfinished/captioners-*"))
 
 
 @pytest.mark.parametrize("verb", VERBS)
