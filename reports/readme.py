@@ -10,7 +10,7 @@ from models.files import write_text_atomic
 from reports.markdown import figure_text
 from reports.report import Report, make_report
 from reports.tables import headline_table
-from reports.text import milliseconds, name_text, ratio, table
+from reports.text import escape, milliseconds, name_text, percent, ratio, table
 from reports.verdict import render_conditions, render_verdict
 
 PUBLISHED = Path("reports/published")
@@ -45,13 +45,13 @@ def study_block(results: Results) -> str:
     """Decoding times of the study's loop and of the stateful step, side by side in one run."""
     baseline = next(row for row in results.rows if row_name(row) == results.baseline)
     rows = [_study_cells(row, baseline) for row in results.rows if Phase.DECODE in row.latency_seconds]
-    headers = ("decoding one caption", "median (ms)", "95 %", "faster", "same captions")
+    headers = ("decoding one caption", "median (ms)", "95 %", "faster", "same captions", "status")
     conditions = (
         f"Decoder only, batch 1, {results.run_plan.threads} threads on {results.environment.cpu}; "
         f"{results.test_images} Flickr8k test images, rounds interleaved. "
         "[Report](reports/published/study_loop/report.md)."
     )
-    return f"{table(headers, rows)}\n\n{conditions}"
+    return f"{table(headers, rows, words=(0, 5))}\n\n{conditions}"
 
 
 def _study_cells(row: Result, baseline: Result) -> list[str]:
@@ -62,7 +62,8 @@ def _study_cells(row: Result, baseline: Result) -> list[str]:
         milliseconds(latency.median),
         f"{milliseconds(low)} to {milliseconds(high)}",
         "the study's loop" if row is baseline else ratio(theirs.median / latency.median),
-        f"{row.parity.captions_identical:.0%}".replace("%", " %") if row.parity else "–",
+        percent(row.parity.captions_identical if row.parity else None),
+        f"{row.status.value}: {escape(row.reason)}" if row.reason else row.status.value,
     ]
 
 
