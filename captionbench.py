@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
+
 app = typer.Typer(
     help="Compress a Keras image captioner, run it on TensorFlow, TFLite and ONNX Runtime, and read what it cost.",
     no_args_is_help=True,
@@ -170,6 +172,10 @@ def main() -> None:
 
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            print("interrupted; run the same command again: it goes on where it stopped.", file=sys.stderr)
+        raise
     except CaptionbenchError as error:
         sys.exit(_fail(str(error)))
     except OSError as error:

@@ -124,6 +124,21 @@ def test_killed_training_resumes(suite: Path, tmp_path: Path) -> None:
     assert not list(store.glob("unfinished/captioners-*"))
 
 
+def test_interrupted_run_says_that_it_can_go_on(suite: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    run = subprocess.Popen(
+        command("train", "--suite", suite, "--store", store), stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    deadline = time.monotonic() + 120
+    while not list(store.glob("unfinished/*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    _, told = run.communicate(timeout=120)
+    assert run.returncode == 130
+    assert "run the same command again" in told
+    assert "Traceback" not in told
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_has_an_example(verb: str) -> None:
     done = captionbench(verb, "--help")
