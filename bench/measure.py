@@ -14,6 +14,7 @@ from bench.job import DatasetReference, Job
 from bench.latency import SHARES
 from bench.launcher import Launcher, WorkerError
 from bench.result import Phase, RunPlan
+from bench.statistics import MAXIMUM_DRIFT, drift
 from bench.suite import Cell
 from convert.artifact import Artifact
 from convert.store import Store
@@ -27,7 +28,7 @@ TIMING_VERSION = 2
 
 TIMED_IMAGES = 16
 # How long to time is planned from the fastest warm-up call; a little more makes sure that the seconds come together.
-MARGIN = 1.15
+MARGIN = 1.3
 AGAIN = ".again"  # marks the second measurement of one artifact, for the noise floor
 
 
@@ -89,8 +90,13 @@ class Bench:
         entry = self.store.build("captions", key, f"captions of {cell.name}", make)
         return _read_captioned(entry.path / "captions.json")
 
-    def time(self, cells: Mapping[Cell, Artifact], captioned: Mapping[Cell, Captioned]) -> dict[str, Timed | str]:
-        """Raw seconds by row name, or why a row failed; rounds are interleaved, finished ones are kept."""
+    def time(
+        self, cells: Mapping[Cell, Artifact], captioned: Mapping[Cell, Captioned], *, baseline: str = ""
+    ) -> dict[str, Timed | str]:
+        """Raw seconds by row name, or why a row failed; rounds are interleaved, finished ones are kept.
+
+        The row named `baseline` is measured once more when it drifted, because nothing can be compared without it.
+        """
         by_name = {cell.name: cell for cell in cells}
         again = _noise_cell(list(cells))
         by_name[f"{again.name}{AGAIN}"] = again
@@ -102,13 +108,16 @@ class Bench:
         failures: dict[str, str] = {}
         with self.store.lock("timing", "a benchmark (two at once would time each other)"):
             self._time_rounds(work, jobs, failures)
-        rounds = range(self.plan.rounds)
-        timed = {
-            name: _read_timed([_round_path(work, round_, name) for round_ in rounds])
-            for name in jobs
-            if name not in failures
-        }
+            timed = {name: self._read_rounds(work, name) for name in jobs if name not in failures}
+            if baseline in timed and _caption_drift(timed[baseline]) > MAXIMUM_DRIFT:
+                self._time_rounds(work / "again", {baseline: jobs[baseline]}, failures)
+                if baseline not in failures:
+                    second = self._read_rounds(work / "again", baseline)
+                    timed[baseline] = min(timed[baseline], second, key=_caption_drift)
         return timed | failures
+
+    def _read_rounds(self, folder: Path, name: str) -> Timed:
+        return _read_timed([_round_path(folder, round_, name) for round_ in range(self.plan.rounds)])
 
     def _time_rounds(self, folder: Path, jobs: Mapping[str, Job], failures: dict[str, str]) -> None:
         """Time each row once a round, in rotating order; a row that fails joins `failures` and is left out."""
@@ -150,6 +159,10 @@ class Bench:
 
 def _round_path(folder: Path, round_: int, name: str) -> Path:
     return folder / f"{round_}-{content_key(name)}.json"
+
+
+def _caption_drift(timed: Timed) -> float:
+    return drift(timed.seconds[Phase.CAPTION])
 
 
 def _noise_cell(cells: Sequence[Cell]) -> Cell:

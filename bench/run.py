@@ -87,7 +87,7 @@ def run_suite(suite: Suite, store: Store, launcher: Launcher, out: Path, options
     plan = _plan(suite, options)
     bench = Bench(store, launcher, reference, dataset.fingerprint, images, plan, versions)
     cells, failures = _runnable(suite, built, described)
-    measured, floor = _measure(bench, cells, failures)
+    measured, floor = _measure(bench, cells, failures, suite.table.baseline)
     references = {image.id: image.references for image in test}
     say("scoring")
     rows = _rows(suite, plan, measured, failures, references)
@@ -157,7 +157,7 @@ def _runnable(
 
 
 def _measure(
-    bench: Bench, cells: Mapping[Cell, Artifact], failures: dict[Cell, Result]
+    bench: Bench, cells: Mapping[Cell, Artifact], failures: dict[Cell, Result], baseline: str
 ) -> tuple[dict[Cell, Measured], float | None]:
     """Caption and time what can run; cells whose captioning failed join `failures`."""
     captioned: dict[Cell, Captioned] = {}
@@ -171,7 +171,7 @@ def _measure(
     ready = {cell: cells[cell] for cell in captioned}
     if not ready:
         return {}, None
-    timed = bench.time(ready, captioned)
+    timed = bench.time(ready, captioned, baseline=baseline)
     measured = {cell: Measured(cells[cell], captioned[cell], timed[cell.name]) for cell in ready}
     return measured, _noise_floor(timed)
 

@@ -172,6 +172,30 @@ def test_interrupted_timing_goes_on_with_the_missing_rounds(bench: Bench, artifa
     assert len(anew.log) == 6  # type: ignore[attr-defined]
 
 
+class DriftingLauncher(ScriptedLauncher):
+    """The first set of rounds drifts within each process, the second does not."""
+
+    def time(self, runtime: str, job: Path, out: Path) -> None:
+        super().time(runtime, job, out)
+        steady = out.parent.name == "again"
+        table = json.loads(out.read_text())
+        table["benchmarks"][0]["stats"]["data"] = [0.001, 0.001] if steady else [0.001, 0.002]
+        out.write_text(json.dumps(table))
+
+
+def test_baseline_that_drifted_is_measured_once_more(bench: Bench, artifact: Artifact) -> None:
+    launcher = DriftingLauncher()
+    rows = cells(artifact, "fake", "onnxruntime")
+    timed = replace(bench, launcher=launcher).time(rows, {}, baseline="tiny-merge.onnx.fp32 @ fake")
+    assert launcher.log[-2:] == ["fake 0", "fake 1"]  # type: ignore[attr-defined]
+    assert len(launcher.log) == 8  # type: ignore[attr-defined]
+    again, other = (timed[f"tiny-merge.onnx.fp32 @ {name}"] for name in ("fake", "onnxruntime"))
+    assert not isinstance(again, str)
+    assert not isinstance(other, str)
+    assert again.samples(Phase.CAPTION) == [0.001] * 4
+    assert other.samples(Phase.CAPTION) == [0.001, 0.002] * 2
+
+
 def test_worker_captions_in_its_own_process_and_only_once(bench: Bench, artifact: Artifact) -> None:
     cell = Cell(artifact.recipe, "onnxruntime")
     first = bench.caption(cell, artifact)
