@@ -127,7 +127,12 @@ def test_killed_training_resumes(suite: Path, tmp_path: Path) -> None:
 def test_interrupted_run_says_that_it_can_go_on(suite: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     run = subprocess.Popen(
-        command("train", "--suite", suite, "--store", store), stderr=subprocess.PIPE, text=True, cwd=ROOT
+        command("train", "--suite", suite, "--store", store),
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        # A job in the background, as CI may be, is started with Ctrl-C ignored, and passes that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not list(store.glob("unfinished/*")) and time.monotonic() < deadline:
