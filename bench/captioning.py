@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from bench.runtimes.base import Runtime, Session
 from convert.artifact import ENCODER, Artifact
 from convert.recipe import Graph
+from models.decoders import STATES
 from models.decoding import Caption, Search, Step, Tensors, decode
 from models.errors import ConfigError
 from models.preprocessing import preprocess
 from models.vocabulary import Vocabulary
-
-STATES = ("state_h", "state_c")
 
 
 @dataclass(frozen=True)

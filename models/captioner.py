@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.decoders import Decoder, DecoderConfig, build_decoder
+from models.decoders import STATES, Decoder, DecoderConfig, build_decoder
 from models.decoding import Search, Tensors, decode
 from models.errors import ArtifactError
 from models.files import write_text_atomic
@@ -62,7 +62,7 @@ def caption_features(
 def initial_inputs(prepared: Tensors, units: int) -> Tensors:
     """What the first step takes: the prepared tensors, and zeros for a state that does not depend on the image."""
     rows = len(next(iter(prepared.values())))
-    zeros = {name: np.zeros((rows, units), np.float32) for name in ("state_h", "state_c")}
+    zeros = {name: np.zeros((rows, units), np.float32) for name in STATES}
     return zeros | dict(prepared)
 
 
