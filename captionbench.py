@@ -45,6 +45,34 @@ def train(suite: SuiteOption = "scenes", data: DataOption = None, store: StoreOp
         typer.echo(train_captioner(_store(store), spec, dataset, cider_mean).path)
 
 
+@app.command(epilog="Example: captionbench compress scenes --technique prune80+cluster32 --out small")
+def compress(
+    captioner: Annotated[str, typer.Argument(help="A captioner of the suite, or the folder of a trained one.")],
+    technique: Annotated[
+        str, typer.Option("--technique", "-t", help="prune80, prune80+cluster32+qat, or ENCODER/DECODER chains.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the compressed captioner (Keras).")],
+    suite: SuiteOption = "scenes",
+    data: DataOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Compress a captioner in Keras, fine-tune it, and say what it reached."""
+    from bench.compressing import compress_to_folder
+
+    for line in compress_to_folder(_store(store), captioner, technique, out, suite, data):
+        typer.echo(line)
+
+
+@app.command(epilog="Example: captionbench techniques")
+def techniques() -> None:
+    """List the techniques and their options."""
+    from models.compression.registry import TECHNIQUES
+
+    for name, technique in TECHNIQUES.items():
+        number = "N" if technique.amounts else ""
+        typer.echo(f"{name + number:22} {technique.summary}; options {', '.join(technique.options) or 'none'}")
+
+
 @app.command(epilog="Example: captionbench build --suite scenes")
 def build(suite: SuiteOption = "scenes", data: DataOption = None, store: StoreOption = None) -> None:
     """Build the artifacts of a suite, or say where they are."""

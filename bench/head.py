@@ -7,7 +7,8 @@ from typing import Any
 
 from bench.constant_caption import best_constant_caption
 from bench.environment import describe_environment
-from bench.result import Captioner, ConstantCaption, Environment, Example, Result
+from bench.result import Captioner, Compression, ConstantCaption, Environment, Example, Result
+from bench.result_file import from_json
 from convert.store import Entry
 from models.datasets import CaptionedImage, Dataset, Split
 from models.files import write_bytes_atomic
@@ -25,8 +26,8 @@ def constant_caption(dataset: Dataset, references: Mapping[str, Sequence[str]]) 
     return best_constant_caption(sorted(sentences), references)
 
 
-def describe_captioner(entry: Entry) -> Captioner:
-    """What a trained captioner is and how its training went."""
+def describe_captioner(entry: Entry, technique: str) -> Captioner:
+    """What a trained captioner is, how its training went, and how it was compressed."""
     spec, card = entry.facts["spec"], entry.facts["card"]
     return Captioner(
         name=spec["name"],
@@ -37,6 +38,8 @@ def describe_captioner(entry: Entry) -> Captioner:
         validation_cider=card["validation_cider"],
         epochs=card["epochs"],
         note=card["note"],
+        technique=technique,
+        compressions=tuple(from_json(Compression, dict(record)) for record in card.get("compressions", ())),
     )
 
 

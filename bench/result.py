@@ -6,10 +6,13 @@ Units are in the names, raw samples are kept, and nothing is stored that can't b
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 # History of the file format; a reader refuses what it does not know.
 #   1  first format
-FORMAT_VERSION = 1
+#   2  captioners carry their technique, what it reached and what it cost; rows carry a note
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 
 
 class Status(StrEnum):
@@ -162,6 +165,7 @@ class Result:
     throughput: tuple[Throughput, ...] = ()
     memory: Memory | None = None
     captions: Mapping[str, str] = field(default_factory=dict)  # image id -> greedy caption
+    note: str = ""  # the suite's, about this row
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +212,41 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Reached:
+    """What one weight tensor is like after a technique."""
+
+    layer: str
+    weight: str
+    elements: int
+    zeros: float  # share 0..1
+    values: int  # distinct values, zero included
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """One technique of a chain: what it reached, what it cost, what the validation captions lost."""
+
+    technique: str
+    scope: str  # captioner, encoder, decoder
+    reached: tuple[Reached, ...]
+    epochs: int
+    steps: int
+    seconds: float  # of fine-tuning
+    cider_before: float
+    cider_compressed: float | None  # before fine-tuning; None for a student, which starts from noise
+    cider: float
+    distinct_before: int
+    distinct: int
+    parameters_before: int
+    parameters: int
+    multiply_adds_before: Mapping[str, int]  # encoder (an image), step (a word)
+    multiply_adds: Mapping[str, int]
+    notes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Captioner:
-    """What the measured captioner is and how its training went."""
+    """What a measured captioner is, how its training went, and how it was compressed."""
 
     name: str
     encoder: str
@@ -219,6 +256,8 @@ class Captioner:
     validation_cider: float
     epochs: int
     note: str = ""  # e.g. "random encoder weights: size and time only"
+    technique: str = "none"
+    compressions: tuple[Compression, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

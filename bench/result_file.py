@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from bench.result import FORMAT_VERSION, Results
+from bench.result import READABLE_VERSIONS, Results
 from models.errors import ArtifactError
 from models.files import write_text_atomic
 
@@ -49,10 +49,9 @@ def read_results(path: Path) -> Results:
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} is not a results file: {error}") from error
     version = table.get("format_version") if isinstance(table, dict) else None
-    if version != FORMAT_VERSION:
-        raise ArtifactError(
-            f"{path} has results format {version!r}; this version reads {FORMAT_VERSION}. Run the suite again."
-        )
+    if version not in READABLE_VERSIONS:
+        known = ", ".join(map(str, READABLE_VERSIONS))
+        raise ArtifactError(f"{path} has results format {version!r}; this version reads {known}. Run the suite again.")
     try:
         shared = _baseline_captions(table)
         for row in table["rows"]:

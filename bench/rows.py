@@ -24,12 +24,11 @@ from bench.result import (
 from bench.statistics import drift, summarise, verdict
 from bench.suite import Cell
 from convert.artifact import Artifact
+from models.compression.chain import technique_halves
 from models.decoding import Search
 
 References = Mapping[str, Sequence[str]]
 
-# The post-training row has no technique; `models.compression` will name others.
-NO_TECHNIQUE = "none"
 # A report lists a few; every caption is in the row anyway.
 LISTED_DIVERGENCES = 20
 
@@ -45,11 +44,12 @@ class Measured:
 
 def failed_row(cell: Cell, version: str, status: Status, reason: str, *, thread: str = "") -> Result:
     """The row of a cell that could not be built or run."""
+    techniques = technique_halves(cell.recipe.technique)
     return Result(
         recipe=cell.recipe.name,
         captioner=cell.recipe.captioner,
-        encoder=Part(NO_TECHNIQUE, cell.recipe.encoder),
-        decoder=Part(NO_TECHNIQUE, cell.recipe.decoder),
+        encoder=Part(techniques[0], cell.recipe.encoder),
+        decoder=Part(techniques[1], cell.recipe.decoder),
         format=cell.recipe.format,
         graph=cell.recipe.graph,
         runtime=cell.runtime,
@@ -57,6 +57,7 @@ def failed_row(cell: Cell, version: str, status: Status, reason: str, *, thread:
         status=status,
         reason=reason,
         thread=thread,
+        note=cell.note,
     )
 
 

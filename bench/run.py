@@ -2,7 +2,7 @@
 
 import dataclasses
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,12 @@ from bench.statistics import noise_floor
 from bench.suite import Cell, Suite
 from convert.artifact import Artifact, load_artifact
 from convert.build import ArtifactBuilder, train
+from convert.compress import compress
 from convert.recipe import Recipe
 from convert.store import Entry, Store
 from models.datasets import CaptionedImage, Dataset, Split
-from models.errors import ConversionError, UnsupportedError
+from models.errors import CaptionbenchError, CompressionError, ConversionError, TrainingError, UnsupportedError
+from models.keras import release_memory
 from models.progress import say
 
 # A quick run says whether everything works and roughly how it stands; its rows are never `valid`.
@@ -49,30 +51,43 @@ class Options:
 
 @dataclass(frozen=True)
 class Built:
-    """Captioners and artifacts of a suite; an artifact that could not be built is the error."""
+    """Captioners by name and technique, and artifacts; an artifact that could not be built is the error."""
 
-    captioners: Mapping[str, Entry]
-    artifacts: Mapping[Recipe, Artifact | ConversionError]
+    captioners: Mapping[tuple[str, str], Entry]
+    artifacts: Mapping[Recipe, Artifact | CaptionbenchError]
 
 
 def build_suite(suite: Suite, store: Store, dataset: Dataset) -> Built:
     """Train and export what the store lacks. A recipe that fails does not stop the others."""
-    captioners = {spec.name: train(store, spec, dataset, cider_mean) for spec in suite.table.captioners}
-    artifacts: dict[Recipe, Artifact | ConversionError] = {}
-    reused = new = 0
-    for name, entry in captioners.items():
-        builder = ArtifactBuilder(store, entry, dataset)
-        for recipe in (recipe for recipe in suite.recipes if recipe.captioner == name):
-            try:
-                built = builder.build(recipe)
-                artifacts[recipe] = load_artifact(built.path)
-                reused, new = reused + built.reused, new + (not built.reused)
-            except ConversionError as error:
-                say(f"{recipe.name}: {error}")
-                artifacts[recipe] = error
-    trained = sum(not entry.reused for entry in captioners.values())
-    say(f"{trained} captioners trained, {new} artifacts built, {reused} reused")
+    dense = {spec.name: train(store, spec, dataset, cider_mean) for spec in suite.table.captioners}
+    captioners: dict[tuple[str, str], Entry] = {}
+    artifacts: dict[Recipe, Artifact | CaptionbenchError] = {}
+    for name, technique in dict.fromkeys((recipe.captioner, recipe.technique) for recipe in suite.recipes):
+        recipes = [r for r in suite.recipes if (r.captioner, r.technique) == (name, technique)]
+        try:
+            entry = compress(store, dense[name], technique, dataset, cider_mean)
+        except (CompressionError, TrainingError) as error:
+            say(f"{name} {technique}: {error}")
+            artifacts |= dict.fromkeys(recipes, error)
+            continue
+        captioners[name, technique] = entry
+        artifacts |= _build_recipes(ArtifactBuilder(store, entry, dataset), recipes)
+        release_memory()
+    new = sum(not entry.reused for entry in captioners.values())
+    say(f"{new} of {len(captioners)} captioners trained or compressed now, {len(artifacts)} artifacts")
     return Built(captioners, artifacts)
+
+
+def _build_recipes(builder: ArtifactBuilder, recipes: Sequence[Recipe]) -> dict[Recipe, Artifact | CaptionbenchError]:
+    """The artifacts of one captioner."""
+    artifacts: dict[Recipe, Artifact | CaptionbenchError] = {}
+    for recipe in recipes:
+        try:
+            artifacts[recipe] = load_artifact(builder.build(recipe).path)
+        except ConversionError as error:
+            say(f"{recipe.name}: {error}")
+            artifacts[recipe] = error
+    return artifacts
 
 
 def run_suite(suite: Suite, store: Store, launcher: Launcher, out: Path, options: Options) -> Path:
@@ -101,7 +116,7 @@ def run_suite(suite: Suite, store: Store, launcher: Launcher, out: Path, options
         command=options.command,
         environment=merge_environments(described),
         run_plan=plan,
-        captioners=tuple(describe_captioner(entry) for entry in built.captioners.values()),
+        captioners=tuple(describe_captioner(entry, name[1]) for name, entry in built.captioners.items()),
         constant_caption=constant_caption(dataset, references),
         baseline=suite.table.baseline,
         noise_floor=floor,
@@ -145,7 +160,7 @@ def _runnable(
     for cell in suite.cells:
         artifact, found = built.artifacts[cell.recipe], described[cell.runtime]
         version = "" if isinstance(found, str) else found["version"]
-        if isinstance(artifact, ConversionError):
+        if isinstance(artifact, CaptionbenchError):
             unsupported = isinstance(artifact, UnsupportedError)
             status = Status.UNSUPPORTED if unsupported else Status.FAILED
             failures[cell] = failed_row(cell, version, status, str(artifact), thread=getattr(artifact, "thread", ""))

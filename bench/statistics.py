@@ -16,6 +16,10 @@ FloatArray = NDArray[np.float64]
 MAXIMUM_DRIFT = 0.05
 MAXIMUM_REPEAT_GAIN = 0.10
 
+# What a row needs to be valid, whatever a suite's plan says.
+MINIMUM_SAMPLES = 64
+MINIMUM_SECONDS = 10.0
+
 _ALPHA = 0.05
 
 
@@ -86,9 +90,12 @@ def verdict(
             Status.INVALID,
             f"a repeated image was {repeat_gain:.0%} faster than fresh ones: results are cached",
         )
-    # Drift of few samples is noise, so that a quick row is never called invalid for it.
-    if samples < plan.minimum_samples or seconds < plan.minimum_seconds:
-        return Status.QUICK, _too_few(plan, samples, seconds)
+    # Drift of few samples is noise, so that a quick row is never called invalid for it. A plan may ask for more,
+    # never for less.
+    wanted_samples = max(plan.minimum_samples, MINIMUM_SAMPLES)
+    wanted_seconds = max(plan.minimum_seconds, MINIMUM_SECONDS)
+    if samples < wanted_samples or seconds < wanted_seconds:
+        return Status.QUICK, _too_few(wanted_samples, wanted_seconds, samples, seconds)
     worst = max(drifts, default=0.0)
     if worst > MAXIMUM_DRIFT:
         return Status.INVALID, (
@@ -98,9 +105,9 @@ def verdict(
     return Status.VALID, ""
 
 
-def _too_few(plan: RunPlan, samples: int, seconds: float) -> str:
+def _too_few(wanted_samples: int, wanted_seconds: float, samples: int, seconds: float) -> str:
     return (
-        f"{samples} samples in {seconds:.1f} s, and {plan.minimum_samples} in {plan.minimum_seconds:g} s "
+        f"{samples} samples in {seconds:.1f} s, and {wanted_samples} in {wanted_seconds:g} s "
         "are needed: run without --quick or with more rounds"
     )
 

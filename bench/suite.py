@@ -14,6 +14,7 @@ from typing import Any
 from bench.result import RunPlan
 from bench.runtimes import find_runtime, runtimes_for
 from convert.recipe import Format, Graph, Recipe, expand_recipes
+from models.compression.chain import NONE, canonical_technique
 from models.datasets import DATASETS
 from models.decoders import decoder_entry
 from models.encoders import encoder_entry
@@ -29,6 +30,7 @@ class Cell:
 
     recipe: Recipe
     runtime: str
+    note: str = ""
 
     @property
     def name(self) -> str:
@@ -38,14 +40,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class BuildTable:
-    """`[[builds]]`: every format with every precision, on every runtime (by default all that read the format)."""
+    """`[[builds]]`: every technique, format and precision, on every runtime (by default all that read the format)."""
 
     captioner: str
     formats: tuple[str, ...]
     precisions: tuple[str, ...]
     graph: str = Graph.STEP
     runtimes: tuple[str, ...] = ()
+    techniques: tuple[str, ...] = (NONE,)
     quick: bool = True  # whether a quick run has these rows too
+    note: str = ""  # about these rows, for the reader of the report
 
 
 @dataclass(frozen=True)
@@ -128,8 +132,10 @@ def _cells(build: BuildTable, captioners: list[str]) -> list[Cell]:
     for runtime in build.runtimes:
         find_runtime(runtime)
     return [
-        Cell(recipe, runtime)
-        for recipe in expand_recipes(build.captioner, build.formats, build.precisions, build.graph)
+        Cell(recipe, runtime, build.note)
+        for recipe in expand_recipes(
+            build.captioner, build.formats, build.precisions, build.graph, map(canonical_technique, build.techniques)
+        )
         for runtime in build.runtimes or runtimes_for(Format(recipe.format))
         if recipe.format in find_runtime(runtime).formats
     ]

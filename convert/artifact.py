@@ -89,6 +89,7 @@ def load_artifact(path: Path) -> Artifact:
             Precision(table["encoder"]),
             Precision(table["decoder"]),
             Graph(table["graph"]),
+            table["technique"],
         )
         given = facts["contract"]
         contract = Contract(Preprocessing.from_json(given["preprocessing"]), given["max_length"], given["units"])

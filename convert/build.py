@@ -16,12 +16,14 @@ from convert.exporters import EXPORTERS
 from convert.graphs import GraphFunction, deployable_graphs
 from convert.recipe import Format, Graph, Precision, Recipe
 from convert.store import Entry, Store
-from models.captioner import Captioner, load_captioner, save_captioner
+from models.captioner import FILES as CAPTIONER_FILES
+from models.captioner import Captioner, load_captioner, read_captioner_table, save_captioner
 from models.datasets.base import Dataset
 from models.files import content_key, sha256_of
+from models.fitting import Score
 from models.progress import say
 from models.spec import CaptionerSpec
-from models.training import Score, train_captioner
+from models.training import train_captioner
 
 # Raised when a change here or in `models` makes the same inputs give another captioner or artifact.
 TRAINING_VERSION = 1
@@ -58,6 +60,19 @@ def train(store: Store, spec: CaptionerSpec, dataset: Dataset, score: Score) -> 
     entry = store.build("captioners", key, spec.name, make)
     say(f"captioner {spec.name}: {'reused' if entry.reused else 'trained'} ({key})")
     return entry
+
+
+def adopt(store: Store, folder: Path) -> Entry:
+    """A captioner that lies in a folder as an entry of the store. Raises ArtifactError when it is none."""
+    table = read_captioner_table(folder)
+    key = content_key("adopted", [sha256_of(folder / name) for name in CAPTIONER_FILES])
+
+    def make(target: Path) -> Mapping[str, Any]:
+        captioner = load_captioner(folder)
+        save_captioner(captioner, target)
+        return {"spec": table["card"]["spec"], "parameters": captioner.parameters, "card": table["card"]}
+
+    return store.build("captioners", key, str(folder), make)
 
 
 class ArtifactBuilder:

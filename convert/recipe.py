@@ -1,9 +1,11 @@
 """Recipe: what to build. Parsed once from TOML suites, frozen, validated, hashable."""
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from models.compression.chain import NONE
 from models.errors import ConfigError, unknown_name
 
 
@@ -41,13 +43,15 @@ class Recipe:
     encoder: Precision = Precision.FP32
     decoder: Precision = Precision.FP32
     graph: Graph = Graph.STEP
+    technique: str = NONE  # a chain of models.compression, "ENCODER/DECODER" when the halves differ
 
     @property
     def name(self) -> str:
-        """The slug in every table, e.g. `scenes.onnx.int8_static+fp32`."""
+        """The slug in every table, e.g. `scenes.prune80.onnx.int8_static+fp32`."""
         precision = self.encoder if self.encoder == self.decoder else f"{self.encoder}+{self.decoder}"
         graph = "" if self.graph is Graph.STEP else f".{self.graph}"
-        return f"{self.captioner}.{self.format}.{precision}{graph}"
+        technique = "" if self.technique == NONE else f".{self.technique}"
+        return f"{self.captioner}{technique}.{self.format}.{precision}{graph}"
 
 
 def parse_precisions(text: str) -> tuple[Precision, Precision]:
@@ -62,15 +66,20 @@ def parse_precisions(text: str) -> tuple[Precision, Precision]:
 
 
 def expand_recipes(
-    captioner: str, formats: Iterable[str], precisions: Iterable[str], graph: str = Graph.STEP
+    captioner: str,
+    formats: Iterable[str],
+    precisions: Iterable[str],
+    graph: str = Graph.STEP,
+    techniques: Iterable[str] = (NONE,),
 ) -> list[Recipe]:
-    """Every format with every precision. Raises ConfigError for a name that does not exist."""
+    """Every technique and format with every precision. Raises ConfigError for a name that does not exist."""
     if graph not in set(Graph):
         raise unknown_name("graph", graph, Graph)
-    recipes = []
     for format_name in formats:
         if format_name not in set(Format):
             raise unknown_name("format", format_name, Format)
-        for encoder, decoder in map(parse_precisions, precisions):
-            recipes.append(Recipe(captioner, Format(format_name), encoder, decoder, Graph(graph)))
-    return recipes
+    return [
+        Recipe(captioner, Format(format_name), encoder, decoder, Graph(graph), technique)
+        for technique, format_name in itertools.product(techniques, formats)
+        for encoder, decoder in map(parse_precisions, precisions)
+    ]

@@ -54,7 +54,7 @@ def caption_features(
     for start in range(0, len(raw), batch):
         prepared = captioner.decoder.prepare(np.asarray(raw[start : start + batch], np.float32), training=False)
         inputs = initial_inputs({name: value.numpy() for name, value in prepared.items()}, captioner.config.units)
-        captions = decode(_keras_step(captioner.decoder), inputs, search=search, max_length=captioner.max_length)
+        captions = decode(keras_step(captioner.decoder), inputs, search=search, max_length=captioner.max_length)
         sentences += [captioner.vocabulary.decode(caption.ids) for caption in captions]
     return sentences
 
@@ -66,7 +66,9 @@ def initial_inputs(prepared: Tensors, units: int) -> Tensors:
     return zeros | dict(prepared)
 
 
-def _keras_step(decoder: Decoder) -> Any:
+def keras_step(decoder: Decoder) -> Any:
+    """The decoder as a step for `decode`, in Keras."""
+
     def step(token: NDArray[np.int32], inputs: Tensors) -> tuple[NDArray[np.float32], Tensors]:
         outputs = {k: v.numpy() for k, v in decoder.step({"token": token, **inputs}, training=False).items()}
         return outputs.pop("logits"), outputs

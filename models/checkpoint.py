@@ -32,11 +32,11 @@ class Checkpoint:
         """Whether `patience` epochs have passed without a better validation CIDEr."""
         return self.epoch - self.best_epoch >= patience
 
-    def after_epoch(self, model: Any, *, loss: float, cider: float) -> "Checkpoint":
-        """The checkpoint one epoch on."""
+    def after_epoch(self, model: Any, *, loss: float, cider: float, counts: bool = True) -> "Checkpoint":
+        """The checkpoint one epoch on. An epoch that does not count (yet) can't be the best."""
         epoch = self.epoch + 1
         history = (*self.history, {"loss": loss, "validation_cider": cider})
-        if cider > self.best_cider:
+        if counts and cider > self.best_cider:
             return Checkpoint(epoch, history, cider, epoch, model.get_weights())
         return replace(self, epoch=epoch, history=history)
 

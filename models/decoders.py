@@ -13,6 +13,7 @@ from typing import Any
 from models.encoders import FeatureKind
 from models.errors import ConfigError, unknown_name
 from models.keras import keras, tensorflow
+from models.layers import Arithmetic, LayerFactory, Output, layer_factory
 
 # Names of the tensors; they are part of the artifact contract.
 STATES = ("state_h", "state_c")
@@ -29,6 +30,9 @@ class DecoderConfig:
     units: int = 512
     attention: int = 256
     dropout: float = 0.5
+    arithmetic: str = Arithmetic.FLOAT  # of the layers of the step
+    prepare_arithmetic: str = Arithmetic.FLOAT  # of the layers of `prepare`, which ship with the encoder
+    output: str = Output.DENSE
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,12 @@ def _merge(config: DecoderConfig) -> Decoder:
 
     Tanti et al. 2018, "Where to put the image in an image caption generator" (arXiv 1703.09137), call it merge.
     """
-    layers = keras().layers
-    project = layers.Dense(config.units, activation="relu", name="image_projection")
-    embed = layers.Embedding(config.vocabulary_size, config.embedding, name="embedding")
-    lstm = layers.LSTM(config.units, return_sequences=True, name="lstm")
-    hidden = layers.Dense(config.units, activation="relu", name="hidden")
-    words = layers.Dense(config.vocabulary_size, name="words")
+    layers, make = keras().layers, layer_factory(config.arithmetic)
+    project = layer_factory(config.prepare_arithmetic).dense(config.units, "image_projection", activation="relu")
+    embed = make.embedding(config.vocabulary_size, config.embedding, "embedding")
+    lstm = make.lstm(config.units, "lstm")
+    hidden = make.dense(config.units, "hidden", activation="relu")
+    words = _words(config, make, embed)
     drop = [layers.Dropout(config.dropout, name=f"dropout_{n}") for n in ("image", "embedding", "merged")]
 
     raw = layers.Input(config.raw_shape, name="raw")
@@ -122,21 +126,32 @@ def _look(parts: dict[str, Any], config: DecoderConfig, outputs: Any, grid: Any,
 
 def _attention_layers(config: DecoderConfig) -> dict[str, Any]:
     layers = keras().layers
+    make, prepare = layer_factory(config.arithmetic), layer_factory(config.prepare_arithmetic)
+    embed = make.embedding(config.vocabulary_size, config.embedding, "embedding")
     return {
-        "grid": layers.Dense(config.units, activation="relu", name="grid_projection"),
-        "initial_h": layers.Dense(config.units, activation="tanh", name="initial_h"),
-        "initial_c": layers.Dense(config.units, activation="tanh", name="initial_c"),
-        "embed": layers.Embedding(config.vocabulary_size, config.embedding, name="embedding"),
-        "lstm": layers.LSTM(config.units, return_sequences=True, name="lstm"),
-        "question": layers.Dense(config.attention, name="question"),
-        "key": layers.Dense(config.attention, use_bias=False, name="key"),
-        "energy": layers.Dense(1, use_bias=False, name="energy"),
-        "hidden": layers.Dense(config.units, activation="tanh", name="hidden"),
-        "words": layers.Dense(config.vocabulary_size, name="words"),
+        "grid": prepare.dense(config.units, "grid_projection", activation="relu"),
+        "initial_h": prepare.dense(config.units, "initial_h", activation="tanh"),
+        "initial_c": prepare.dense(config.units, "initial_c", activation="tanh"),
+        "key": prepare.dense(config.attention, "key", use_bias=False),
+        "embed": embed,
+        "lstm": make.lstm(config.units, "lstm"),
+        "question": make.dense(config.attention, "question"),
+        "energy": make.dense(1, "energy", use_bias=False),
+        "hidden": make.dense(config.units, "hidden", activation="tanh"),
+        "words": _words(config, make, embed),
         "drop_image": layers.Dropout(config.dropout, name="dropout_image"),
         "drop_embedding": layers.Dropout(config.dropout, name="dropout_embedding"),
         "drop_merged": layers.Dropout(config.dropout, name="dropout_merged"),
     }
+
+
+def _words(config: DecoderConfig, make: LayerFactory, embedding: Any) -> Callable[[Any], Any]:
+    """Hidden vector -> logits."""
+    if config.output == Output.DENSE:
+        dense: Callable[[Any], Any] = make.dense(config.vocabulary_size, "words")
+        return dense
+    project, tied = make.dense(config.embedding, "words_projection"), make.tied_words(embedding, "words")
+    return lambda hidden: tied(project(hidden))
 
 
 def _step_inputs(constant: dict[str, tuple[int, ...]], units: int) -> dict[str, Any]:
@@ -192,5 +207,7 @@ def build_prefix(decoder: Decoder, config: DecoderConfig, length: int) -> Any:
     seen = model.get_layer("lstm")(model.get_layer("embedding")(prefix))
     merged = layers.Add()([seen, layers.Reshape((1, config.units))(features)])
     newest = tensorflow().gather(model.get_layer("hidden")(merged), position, batch_dims=1, axis=1)
+    if config.output == Output.TIED:
+        newest = model.get_layer("words_projection")(newest)
     inputs = {"features": features, "prefix": prefix, "position": position}
     return keras().Model(inputs, {"logits": model.get_layer("words")(newest)}, name="prefix")

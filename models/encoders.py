@@ -48,6 +48,36 @@ def _tiny(input_shape: tuple[int, int, int], weights: str | None) -> Any:
     return keras().Model(image, x, name="tiny")
 
 
+def _tiny_vgg(input_shape: tuple[int, int, int], weights: str | None) -> Any:
+    """Plain 3 x 3 convolutions and pooling without batch norm, as VGG16 has them; 0.2 M parameters for 64 x 64."""
+    layers = keras().layers
+    image = layers.Input(input_shape, name="image")
+    x = image
+    for block, (filters, convolutions) in enumerate([(16, 1), (32, 1), (64, 2), (96, 2)], start=1):
+        for index in range(1, convolutions + 1):
+            name = f"block{block}_conv{index}"
+            x = layers.Conv2D(filters, 3, 1, "same", activation="relu", kernel_initializer="he_normal", name=name)(x)
+        x = layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+    return keras().Model(image, x, name="tiny_vgg")
+
+
+def _tiny_resnet(input_shape: tuple[int, int, int], weights: str | None) -> Any:
+    """Residual blocks with batch norm and projected shortcuts, as ResNet50 has them; 0.3 M parameters for 64 x 64."""
+    layers = keras().layers
+    image = layers.Input(input_shape, name="image")
+    x = layers.Conv2D(24, 3, 2, "same", use_bias=False, name="stem_conv")(image)
+    x = layers.ReLU(name="stem_relu")(layers.BatchNormalization(name="stem_norm")(x))
+    for block, filters in enumerate([48, 64, 96], start=1):
+        shortcut = layers.Conv2D(filters, 1, 2, "same", use_bias=False, name=f"block{block}_shortcut")(x)
+        shortcut = layers.BatchNormalization(name=f"block{block}_shortcut_norm")(shortcut)
+        x = layers.Conv2D(filters, 3, 2, "same", use_bias=False, name=f"block{block}_conv1")(x)
+        x = layers.ReLU(name=f"block{block}_relu1")(layers.BatchNormalization(name=f"block{block}_norm1")(x))
+        x = layers.Conv2D(filters, 3, 1, "same", use_bias=False, name=f"block{block}_conv2")(x)
+        x = layers.BatchNormalization(name=f"block{block}_norm2")(x)
+        x = layers.ReLU(name=f"block{block}_relu2")(layers.Add(name=f"block{block}_add")([x, shortcut]))
+    return keras().Model(image, x, name="tiny_resnet")
+
+
 def _application(name: str) -> Callable[[tuple[int, int, int], str | None], Any]:
     def build(input_shape: tuple[int, int, int], weights: str | None) -> Any:
         image = keras().layers.Input(input_shape, name="image")
@@ -62,8 +92,12 @@ def _imagenet(scaling: Scaling) -> Preprocessing:
     return Preprocessing(224, 224, Resample.BILINEAR, Fit.SQUASH, scaling)
 
 
+_DRAWINGS = Preprocessing(64, 64, Resample.BILINEAR, Fit.SQUASH, Scaling.UNIT)
+
 ENCODERS: dict[str, EncoderEntry] = {
-    "tiny": EncoderEntry(_tiny, Preprocessing(64, 64, Resample.BILINEAR, Fit.SQUASH, Scaling.UNIT), ""),
+    "tiny": EncoderEntry(_tiny, _DRAWINGS, ""),
+    "tiny_vgg": EncoderEntry(_tiny_vgg, _DRAWINGS, ""),
+    "tiny_resnet": EncoderEntry(_tiny_resnet, _DRAWINGS, ""),
     "vgg16": EncoderEntry(
         _application("VGG16"), _imagenet(Scaling.CAFFE), "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
     ),

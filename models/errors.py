@@ -4,6 +4,8 @@ CaptionbenchError
 ├── ConfigError          a suite, recipe, option or name that does not parse
 ├── DataError            a data set, captions file or download that can't be used
 │   └── ImageError       one image that can't be decoded
+├── TrainingError        a training whose loss is no number any more
+├── CompressionError     a technique that did not reach what was asked of it
 ├── ConversionError      a converter failed on a recipe
 │   └── UnsupportedError a combination that can't work upstream, with the thread that says so
 ├── ArtifactError        an artifact or checkpoint that is missing, corrupt or of another version
@@ -31,6 +33,14 @@ class DataError(CaptionbenchError):
 
 class ImageError(DataError):
     """One image that can't be decoded."""
+
+
+class TrainingError(CaptionbenchError):
+    """A training whose loss is no number any more."""
+
+
+class CompressionError(CaptionbenchError):
+    """A technique that did not reach what was asked of it."""
 
 
 class ConversionError(CaptionbenchError):

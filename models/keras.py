@@ -6,6 +6,7 @@ TensorFlow Model Optimization needs Keras 2 (`tf_keras`); TF_USE_LEGACY_KERAS ma
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,21 @@ def tensorflow() -> ModuleType:
         module = _import("tensorflow")
         module.config.list_physical_devices()  # says on a machine without a GPU that it has none
     return module
+
+
+def model_optimization() -> ModuleType:
+    """The `tensorflow_model_optimization` module, on the same Keras. Raises MissingPackageError."""
+    keras()
+    with warnings.catch_warnings():
+        # It still compares versions with distutils, which nothing here can change.
+        warnings.filterwarnings("ignore", "distutils Version classes", DeprecationWarning)
+        return _import("tensorflow_model_optimization")
+
+
+def release_memory() -> None:
+    """Forget Keras' global graph: a suite builds dozens of captioners in one process."""
+    if "tf_keras" in sys.modules:
+        keras().backend.clear_session()
 
 
 def _prepare_environment() -> None:

@@ -27,6 +27,7 @@ class CautionKind(StrEnum):
     QUICK = "quick timings"
     INVALID = "invalid rows"
     CONSTANT = "no better than a constant caption"
+    COLLAPSED = "collapsed captions"
     WIDE = "wide quality interval"
     LENGTH = "caption length changed"
     SLOWER = "quantized but slower"
@@ -76,6 +77,18 @@ def _constant(results: Results, rows: Rows, baseline: Comparison | None) -> Iter
         text = f"{_names(worse)}: CIDEr is not above that of one fixed sentence given to every image"
         remedy = "Do not ship: train the captioner for longer, or compress it less."
         yield Caution(CautionKind.CONSTANT, text, remedy)
+
+
+def _collapsed(results: Results, rows: Rows, baseline: Comparison | None) -> Iterator[Caution]:
+    for item in rows:
+        quality = item.row.quality
+        if item.collapsed and quality and beats_constant(item.row, results):
+            text = (
+                f"{name_text(item.name)}: {quality.distinct_captions} different captions for {quality.images} images, "
+                "less than half of the uncompressed captioner's"
+            )
+            remedy = "Do not ship: compress it less, or fine-tune it for longer."
+            yield Caution(CautionKind.COLLAPSED, text, remedy)
 
 
 def _wide(results: Results, rows: Rows, baseline: Comparison | None) -> Iterator[Caution]:
@@ -146,4 +159,4 @@ def _names(items: Rows) -> str:
 
 
 _Check = Callable[[Results, Rows, Comparison | None], Iterator[Caution]]
-_CHECKS: tuple[_Check, ...] = (_quick, _invalid, _constant, _wide, _length, _slower, _mismatch, _noise)
+_CHECKS: tuple[_Check, ...] = (_quick, _invalid, _constant, _collapsed, _wide, _length, _slower, _mismatch, _noise)

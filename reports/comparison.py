@@ -7,6 +7,8 @@ from bench.result import Latency, Phase, Result, Results, Status, row_name
 
 # A compressed captioner may lose at most 1 % of the baseline's CIDEr.
 GATE = 0.99
+# A captioner with fewer than this share of the dense one's different captions has collapsed.
+COLLAPSED = 0.5
 MEASURED = frozenset({Status.VALID, Status.QUICK})
 
 
@@ -31,6 +33,7 @@ class Comparison:
     bleu_4_change: float | None
     captions_identical: float | None
     in_gate: bool | None  # keeps the quality and beats the constant caption
+    collapsed: bool  # says the same few sentences, or nothing better than a constant one
 
     @property
     def caption(self) -> Latency | None:
@@ -61,6 +64,7 @@ def compare(row: Result, results: Results, baseline: Result | None) -> Compariso
         bleu_4_change=quality.bleu_4 - reference.bleu_4 if both and quality and reference else None,
         captions_identical=row.parity.captions_identical if row.parity else None,
         in_gate=passes_gate(row, base, results) if both else None,
+        collapsed=has_collapsed(row, results),
     )
 
 
@@ -99,6 +103,27 @@ def beats_constant(row: Result, results: Results) -> bool:
     """Whether CIDEr is above the constant caption's (true where that is not known)."""
     floor = results.constant_caption.quality.cider if results.constant_caption else float("-inf")
     return row.quality is not None and row.quality.cider > floor
+
+
+def has_collapsed(row: Result, results: Results) -> bool:
+    """Whether a compressed captioner lost half of its different captions, or does not beat a constant one.
+
+    Four pruned captioners of the 2020 study gave one sentence to every image, and their BLEU did not tell.
+    """
+    if row.quality is None or (not is_compressed(row) and is_full_precision(row)):
+        return False
+    dense = next((r.quality for r in results.rows if r.quality and _is_dense_twin(r, row)), None)
+    few = dense is not None and row.quality.distinct_captions < COLLAPSED * dense.distinct_captions
+    return few or not beats_constant(row, results)
+
+
+def _is_dense_twin(one: Result, row: Result) -> bool:
+    return one.captioner == row.captioner and is_full_precision(one) and not is_compressed(one)
+
+
+def is_compressed(row: Result) -> bool:
+    """Whether a technique was applied in Keras."""
+    return {row.encoder.technique, row.decoder.technique} != {"none"}
 
 
 def is_full_precision(row: Result) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from bench.result import Captioner
 from reports.captions import divergence_table, parity_table, render_examples
+from reports.compression import compression_section
 from reports.report import Report
 from reports.tables import headline_table, latency_table, quality_table, size_table, throughput_table
 from reports.text import DASH, code_block, escape, name_text, path_address, score, table
@@ -14,6 +15,8 @@ NO_FIGURE = (
     "with `captionbench report`.*"
 )
 GLOSSARY: Mapping[str, str] = {
+    "technique": "what was done in Keras: prune80 = 80 % zeros; cluster16 = 16 values; halves as encoder/decoder",
+    "collapsed": "less than half of the uncompressed captioner's different captions, or no better than a constant one",
     "artifact": "the files that are shipped: encoder, decoder, vocabulary, preprocessing contract",
     "recipe": "how an artifact was made: captioner, compression and precision of both halves, format",
     "runtime": "what runs the artifact (TensorFlow, LiteRT, ONNX Runtime), each in its own process",
@@ -42,6 +45,7 @@ def render_markdown(report: Report, *, figure: str | None) -> str:
         ("Where the time goes", _latency(report)),
         ("Where the bytes go", _sizes(report)),
         ("Caption quality", _quality(report)),
+        ("What compression reached", compression_section(report)),
         ("What was measured", _captioners(report)),
         ("Environment", _environment(report)),
         ("Reproduce", _reproduce(report)),
@@ -123,6 +127,7 @@ def _quality(report: Report) -> str:
 def _captioners(report: Report) -> str:
     headers = (
         "captioner",
+        "technique",
         "encoder",
         "decoder",
         "parameters",
@@ -132,12 +137,13 @@ def _captioners(report: Report) -> str:
         "note",
     )
     cells = [_captioner_cells(captioner) for captioner in report.results.captioners]
-    return table(headers, cells, words=(0, 1, 2, 7))
+    return table(headers, cells, words=(0, 1, 2, 3, 8))
 
 
 def _captioner_cells(captioner: Captioner) -> list[str]:
     return [
         name_text(captioner.name),
+        name_text(captioner.technique),
         name_text(captioner.encoder),
         name_text(captioner.decoder),
         f"{captioner.parameters:,}",

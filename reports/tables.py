@@ -98,6 +98,8 @@ def status_text(item: Comparison) -> str:
     """The worth of a row, why, and the upstream thread."""
     row = item.row
     gate = ", below the quality gate" if item.in_gate is False else ""
+    gate += ", **collapsed**" if item.collapsed else ""
+    gate += f", {escape(row.note)}" if row.note else ""
     if row.status is Status.VALID:
         return f"valid{gate}"
     reason = f": {escape(row.reason)}" if row.reason else ""

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from bench.result import Phase
 from bench.result_file import read_results
+from reports.cautions import CautionKind
 from reports.comparison import Comparison
 from reports.report import make_report
 from reports.text import megabytes, milliseconds, ratio, score
@@ -31,6 +32,11 @@ def print_summary(results_path: Path) -> None:
         name, *cells = _cells(item)
         table.add_row(Text(name.removeprefix(only)), *map(Text, cells))
     console.print(table)
+    for caution in report.cautions:
+        if caution.kind in (CautionKind.COLLAPSED, CautionKind.CONSTANT):
+            console.print(
+                Text(_without_markup(f"{caution.kind.capitalize()}: {caution.text}. {caution.remedy}"), "red")
+            )
     console.print(Text(_without_markup(render_verdict(report))))
 
 

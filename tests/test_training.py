@@ -15,8 +15,10 @@ from convert.store import Entry
 from models.checkpoint import Checkpoint
 from models.datasets import Dataset, open_dataset
 from models.errors import DataError
+from models.fitting import learning_rate
 from models.spec import EncoderTraining
-from models.training import epoch_batches, learning_rate, train_captioner
+from models.training import train_captioner
+from models.training_data import epoch_batches
 from models.vocabulary import PAD
 
 

@@ -1,0 +1,71 @@
+"""Compresses trained captioners through the store: each technique of a chain is an entry, shared by all chains."""
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from convert.store import Entry, Store
+from models.captioner import load_captioner, save_captioner
+from models.compression.base import Context, Scope
+from models.compression.chain import ScopedAsk, parse_technique, planned
+from models.compression.compress import apply_technique, spec_of
+from models.compression.registry import TECHNIQUES
+from models.datasets.base import Dataset
+from models.files import content_key
+from models.fitting import Score
+from models.progress import say
+
+# Raised when a change in `models.compression` makes the same inputs give another captioner.
+COMPRESSION_VERSION = 1
+TOOLS = ("tf_keras", "tensorflow-model-optimization")
+
+
+def compress(store: Store, captioner: Entry, technique: str, dataset: Dataset, score: Score) -> Entry:
+    """The captioner after every technique of a chain; what other chains began with is not done again.
+
+    Raises ConfigError before anything is trained when the chain does not parse, can't work in that order, or does
+    not fit the captioner; TrainingError and CompressionError when a technique did not work.
+    """
+    asks = parse_technique(technique, TECHNIQUES)
+    if not asks:
+        return captioner
+    loaded = load_captioner(captioner.path)
+    steps = planned(asks, spec_of(loaded), TECHNIQUES)
+    _check(loaded, steps)
+    for step in steps:
+        captioner = _compress_once(store, captioner, step, dataset, score)
+    return captioner
+
+
+def _check(captioner: Any, steps: tuple[ScopedAsk, ...]) -> None:
+    """Raises ConfigError for layers, widths or schedules that a technique can't have, before hours are spent.
+
+    Steps after one that makes another network are checked when their turn comes.
+    """
+    for step in steps:
+        TECHNIQUES[step.ask.technique].check(captioner, step.ask, step.scope)
+        if step.scope is Scope.CAPTIONER and TECHNIQUES[step.ask.technique].stage == 0:
+            return
+
+
+def _compress_once(store: Store, parent: Entry, step: ScopedAsk, dataset: Dataset, score: Score) -> Entry:
+    versions = [importlib.metadata.version(name) for name in TOOLS]
+    key = content_key("compressed", COMPRESSION_VERSION, parent.path.name, str(step), dataset.fingerprint, versions)
+    name = parent.facts["spec"]["name"]
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        say(f"compressing {name}: {step}")
+        captioner = load_captioner(parent.path)
+        work = store.work("captioners", key)
+        work.mkdir(parents=True, exist_ok=True)
+        context = Context(dataset, work, store.root / "features", score, spec_of(captioner))
+        compressed = apply_technique(captioner, step, context)
+        save_captioner(compressed, folder)
+        spec = dataclasses.asdict(spec_of(captioner))
+        return {"spec": spec, "parameters": compressed.parameters, "card": dict(compressed.card)}
+
+    entry = store.build("captioners", key, f"{name} {step}", make)
+    say(f"captioner {name} {step}: {'reused' if entry.reused else 'compressed'} ({key})")
+    return entry

@@ -1,0 +1,110 @@
+"""Applies one technique to a captioner and records what it reached, what it cost, and what the captions lost."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from models.captioner import Captioner
+from models.compression.base import Compression, Context, Outcome
+from models.compression.chain import ScopedAsk
+from models.compression.registry import TECHNIQUES
+from models.datasets.base import Split
+from models.errors import TrainingError
+from models.fitting import validation_captions
+from models.keras import keras
+from models.progress import say
+from models.spec import CaptionerSpec, EncoderTraining
+from models.training_data import TrainingData, training_data
+
+
+def spec_of(captioner: Captioner) -> CaptionerSpec:
+    """How a captioner was trained, from its card."""
+    table = dict(captioner.card["spec"])
+    return CaptionerSpec(**table | {"encoder_training": EncoderTraining(table["encoder_training"])})
+
+
+def apply_technique(captioner: Captioner, scoped: ScopedAsk, context: Context) -> Captioner:
+    """The compressed captioner; its card's `compressions` gains a Compression. May change `captioner` in place.
+
+    Raises ConfigError before anything is trained, TrainingError when the loss is no number any more, and
+    CompressionError when the technique did not reach what was asked.
+    """
+    technique = TECHNIQUES[scoped.ask.technique]
+    technique.check(captioner, scoped.ask, scoped.scope)
+    keras().utils.set_random_seed(context.spec.seed)
+    before = _measure(captioner, context)
+    outcome = technique.compress(captioner, scoped.ask, scoped.scope, context)
+    record = _record(scoped, outcome, before, _measure(outcome.captioner, context))
+    say(f"{scoped}: validation CIDEr {_story(record)}")
+    return replace(outcome.captioner, card=_card(captioner, outcome.captioner, record))
+
+
+def compressions(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The records in a captioner's card, in the order they were applied; the dense one has none."""
+    return list(card.get("compressions", ()))
+
+
+def _measure(captioner: Captioner, context: Context) -> dict[str, Any]:
+    """Validation CIDEr and distinct captions from pixels, and sizes."""
+    from models.compression.operations import multiply_adds
+
+    captions, references = validation_captions(*_pixels(captioner, context))
+    cider = context.score(captions, references)
+    if not np.isfinite(cider):
+        raise TrainingError(f"the validation CIDEr is {cider}; the captioner's weights are no numbers any more.")
+    return {
+        "cider": cider,
+        "distinct": len(set(captions.values())),
+        "parameters": captioner.parameters,
+        "multiply_adds": {
+            "encoder": multiply_adds(captioner.encoder),
+            "step": multiply_adds(captioner.decoder.step),
+        },
+    }
+
+
+def _pixels(captioner: Captioner, context: Context) -> tuple[CaptionerSpec, Captioner, TrainingData]:
+    """Validation data for the whole captioner: features of an encoder that changes are not worth keeping."""
+    spec = replace(context.spec, encoder_training=EncoderTraining.TRAINED)
+    data = training_data(spec, captioner, context.dataset, context.cache, splits=(Split.VALIDATION,))
+    return spec, captioner, data
+
+
+def _record(scoped: ScopedAsk, outcome: Outcome, before: dict[str, Any], after: dict[str, Any]) -> Compression:
+    compressed = outcome.cider_compressed
+    return Compression(
+        technique=str(scoped.ask),
+        scope=scoped.scope,
+        reached=outcome.reached,
+        epochs=outcome.epochs,
+        steps=outcome.steps,
+        seconds=round(outcome.seconds, 1),
+        cider_before=before["cider"],
+        cider_compressed=compressed,
+        cider=after["cider"],
+        distinct_before=before["distinct"],
+        distinct=after["distinct"],
+        parameters_before=before["parameters"],
+        parameters=after["parameters"],
+        multiply_adds_before=before["multiply_adds"],
+        multiply_adds=after["multiply_adds"],
+        notes=outcome.notes,
+    )
+
+
+def _story(record: Compression) -> str:
+    middle = "" if record.cider_compressed is None else f" -> {record.cider_compressed:.3f} compressed"
+    return f"{record.cider_before:.3f}{middle} -> {record.cider:.3f} after {record.epochs} epochs"
+
+
+def _card(parent: Captioner, child: Captioner, record: Compression) -> dict[str, Any]:
+    return {
+        **parent.card,
+        **child.card,
+        "validation_cider": record.cider,
+        "vocabulary_size": child.config.vocabulary_size,
+        "compressions": [*compressions(parent.card), dataclasses.asdict(record)],
+    }

@@ -1,0 +1,43 @@
+"""Dense-sparse-dense retraining (Han et al. 2017, arXiv 1607.04381): better captions from the same architecture.
+
+Prune and train sparse, then free the zeros and train dense again at a tenth of the rate. The paper's own captioner
+on Flickr8k gained 1.7 BLEU-4 (table 5).
+"""
+
+from dataclasses import replace
+
+from models.captioner import Captioner
+from models.compression.base import Ask, Context, Outcome, Scope
+from models.compression.finetuning import FineTuning, fine_tune
+from models.compression.pruning import prune
+from models.compression.weights import choose_weights, describe
+
+# The dense phase's rate as a share of the sparse one's (Han et al., section 3: "1/10 of the original").
+DENSE_RATE = 0.1
+
+
+def dense_sparse_dense(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Outcome:
+    """Sparse training at `amount` per cent zeros, then dense training from there."""
+    sparse = prune(captioner, ask, scope, replace(context, work=context.work / "sparse"))
+    weights = choose_weights(captioner, ask, scope)
+    tuning = FineTuning.of(ask, epochs=1.0, rate=0.5)
+    dense = fine_tune(
+        captioner,
+        ask,
+        scope,
+        replace(context, work=context.work / "dense"),
+        replace(tuning, rate=tuning.rate * DENSE_RATE),
+        weights,
+        lambda steps: [],
+        lambda: None,
+        gradually=False,
+    )
+    return replace(
+        dense,
+        reached=describe(weights),
+        epochs=sparse.epochs + dense.epochs,
+        steps=sparse.steps + dense.steps,
+        seconds=sparse.seconds + dense.seconds,
+        cider_compressed=sparse.cider_compressed,
+        notes={"sparse_cider": dense.cider_compressed},
+    )
