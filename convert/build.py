@@ -16,8 +16,7 @@ from convert.exporters import EXPORTERS
 from convert.graphs import GraphFunction, deployable_graphs
 from convert.recipe import Format, Graph, Precision, Recipe
 from convert.store import Entry, Store
-from models.captioner import FILES as CAPTIONER_FILES
-from models.captioner import Captioner, load_captioner, read_captioner_table, save_captioner
+from models.captioner import Captioner, captioner_files, load_captioner, read_captioner_table, save_captioner
 from models.datasets.base import Dataset
 from models.files import content_key, sha256_of
 from models.fitting import Score
@@ -65,7 +64,7 @@ def train(store: Store, spec: CaptionerSpec, dataset: Dataset, score: Score) -> 
 def adopt(store: Store, folder: Path) -> Entry:
     """A captioner that lies in a folder as an entry of the store. Raises ArtifactError when it is none."""
     table = read_captioner_table(folder)
-    key = content_key("adopted", [sha256_of(folder / name) for name in CAPTIONER_FILES])
+    key = content_key("adopted", [sha256_of(path) for path in captioner_files(folder)])
 
     def make(target: Path) -> Mapping[str, Any]:
         captioner = load_captioner(folder)

@@ -1,4 +1,4 @@
-"""Exports to ONNX through tf2onnx, and quantizes with onnxruntime's tools."""
+"""Exports to ONNX through tf2onnx, and quantizes with onnxruntime's tools or with ranges that were trained."""
 
 import tempfile
 from pathlib import Path
@@ -6,9 +6,12 @@ from typing import Any
 
 from convert.artifact import OUTPUT_SUFFIX
 from convert.calibration import Calibration
+from convert.fake_quant import holds_fake_quant, require_static
 from convert.graphs import GraphFunction
+from convert.qdq import convert_fake_quant
 from convert.quantization import quantize_onnx
 from convert.recipe import Precision
+from convert.shared_tables import share_transposed_tables
 from models.errors import ConversionError
 from models.files import write_bytes_atomic
 from models.keras import tensorflow
@@ -18,19 +21,36 @@ OPSET = 18
 
 
 def export_onnx(graph: GraphFunction, precision: Precision, calibration: Calibration, folder: Path) -> str:
-    """Write `NAME.onnx` with float inputs and outputs at every precision. Raises ConversionError."""
-    model = convert_to_onnx(graph)
-    try:
-        with tempfile.TemporaryDirectory() as work:
-            content = quantize_onnx(model, precision, calibration.feeds(graph.name), Path(work))
-    except Exception as error:  # onnxruntime's tools raise many types; all mean that they could not
-        raise ConversionError(f"onnxruntime can't quantize '{graph.name}' to {precision}: {error}") from error
+    """Write `NAME.onnx` with float inputs and outputs at every precision.
+
+    A graph with FakeQuant takes its ranges from there, not from `calibration`. Raises ConversionError.
+    """
+    if holds_fake_quant(graph):
+        require_static(graph, precision)
+        content = convert_to_onnx(graph, fake_quant=True).SerializeToString()
+    else:
+        content = _quantize(graph, precision, calibration)
     write_bytes_atomic(folder / f"{graph.name}.onnx", content)
     return f"{graph.name}.onnx"
 
 
-def convert_to_onnx(graph: GraphFunction) -> Any:
-    """The fp32 ONNX model, tensors named as in the contract. Raises ConversionError."""
+def _quantize(graph: GraphFunction, precision: Precision, calibration: Calibration) -> bytes:
+    """The post-training precisions."""
+    model = convert_to_onnx(graph)
+    if precision in (Precision.FP32, Precision.FP16):  # as integers the two have scales of their own
+        model = share_transposed_tables(model)
+    try:
+        with tempfile.TemporaryDirectory() as work:
+            return quantize_onnx(model, precision, calibration.feeds(graph.name), Path(work))
+    except Exception as error:  # onnxruntime's tools raise many types; all mean that they could not
+        raise ConversionError(f"onnxruntime can't quantize '{graph.name}' to {precision}: {error}") from error
+
+
+def convert_to_onnx(graph: GraphFunction, *, fake_quant: bool = False) -> Any:
+    """The ONNX model, tensors named as in the contract: fp32, or with QDQ for a graph with FakeQuant.
+
+    Raises ConversionError.
+    """
     import tf2onnx
 
     tf = tensorflow()
@@ -40,7 +60,10 @@ def convert_to_onnx(graph: GraphFunction) -> Any:
         return {_output_name(name, feeds): value for name, value in graph.function(feeds).items()}
 
     try:
-        model, _ = tf2onnx.convert.from_function(call, input_signature=[graph.signature], opset=OPSET)
+        if fake_quant:
+            model = convert_fake_quant(call, OPSET)
+        else:
+            model, _ = tf2onnx.convert.from_function(call, input_signature=[graph.signature], opset=OPSET)
     except Exception as error:  # tf2onnx raises many types; all mean that it could not
         raise ConversionError(f"tf2onnx can't convert '{graph.name}': {error}") from error
     _name_batch(model)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.compression.encoder_qat import FILES as QUANTIZED_ENCODER_FILES
+from models.compression.encoder_qat import is_quantized, load_quantized_encoder, save_quantized_encoder
 from models.decoders import STATES, Decoder, DecoderConfig, build_decoder
 from models.decoding import Search, Tensors, decode
 from models.errors import ArtifactError
@@ -18,7 +20,8 @@ from models.keras import keras
 from models.preprocessing import Preprocessing
 from models.vocabulary import Vocabulary
 
-FILES = ("captioner.json", "vocabulary.json", "encoder.keras", "decoder.weights.h5")
+FILES = ("captioner.json", "vocabulary.json", "decoder.weights.h5")
+ENCODER_FILE = "encoder.keras"
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,11 @@ def keras_step(decoder: Decoder) -> Any:
 
 
 def save_captioner(captioner: Captioner, folder: Path) -> None:
-    """Write `FILES` into an existing folder (the store makes the folder appear whole)."""
-    captioner.encoder.save(folder / "encoder.keras")
+    """Write `FILES` and the encoder into an existing folder (the store makes the folder appear whole)."""
+    if is_quantized(captioner.encoder):
+        save_quantized_encoder(captioner.encoder, folder)
+    else:
+        captioner.encoder.save(folder / ENCODER_FILE)
     captioner.decoder.sequence.save_weights(folder / "decoder.weights.h5")
     captioner.vocabulary.save(folder / "vocabulary.json")
     table = {
@@ -99,7 +105,7 @@ def load_captioner(folder: Path) -> Captioner:
         config = DecoderConfig(raw_shape=raw_shape, **table["decoder"])
         decoder = build_decoder(config)
         decoder.sequence.load_weights(folder / "decoder.weights.h5")
-        encoder = keras().models.load_model(folder / "encoder.keras", compile=False)
+        encoder = _load_encoder(folder)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ArtifactError(f"{folder} is not a whole captioner: {error}. Remove it and train again.") from error
     return Captioner(
@@ -114,11 +120,25 @@ def load_captioner(folder: Path) -> Captioner:
     )
 
 
-def read_captioner_table(folder: Path) -> dict[str, Any]:
-    """The JSON of a saved captioner, without loading Keras. Raises ArtifactError."""
-    missing = [name for name in FILES if not (folder / name).is_file()]
+def _load_encoder(folder: Path) -> Any:
+    if (folder / ENCODER_FILE).is_file():
+        return keras().models.load_model(folder / ENCODER_FILE, compile=False)
+    return load_quantized_encoder(folder)
+
+
+def captioner_files(folder: Path) -> list[Path]:
+    """The files of a saved captioner. Raises ArtifactError naming those that are missing."""
+    encoder = QUANTIZED_ENCODER_FILES if (folder / QUANTIZED_ENCODER_FILES[0]).is_file() else (ENCODER_FILE,)
+    files = [folder / name for name in (*FILES, *encoder)]
+    missing = [path.name for path in files if not path.is_file()]
     if missing:
         raise ArtifactError(f"{folder} is not a captioner: it lacks {', '.join(missing)}. Train it again.")
+    return files
+
+
+def read_captioner_table(folder: Path) -> dict[str, Any]:
+    """The JSON of a saved captioner, without loading Keras. Raises ArtifactError."""
+    captioner_files(folder)
     try:
         table: dict[str, Any] = json.loads((folder / "captioner.json").read_text(encoding="utf-8"))
     except ValueError as error:

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.captioner import FILES, Captioner, caption_features, initial_inputs, load_captioner, save_captioner
+from models.captioner import (
+    ENCODER_FILE,
+    FILES,
+    Captioner,
+    caption_features,
+    initial_inputs,
+    load_captioner,
+    save_captioner,
+)
 from models.decoders import DECODERS, DecoderConfig, build_decoder, build_prefix
 from models.decoding import Search
 from models.encoders import ENCODERS, FeatureKind, build_encoder
@@ -107,7 +115,7 @@ def test_load_returns_what_was_saved(captioner: Callable[[str], Captioner], tmp_
     assert said[0] == said[1]
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, ENCODER_FILE])
 def test_load_refuses_a_captioner_with_a_missing_file(
     captioner: Callable[[str], Captioner], tmp_path: Path, name: str
 ) -> None:

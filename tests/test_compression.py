@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.quality import cider_mean
-from models.captioner import Captioner, caption_features
+from models.captioner import Captioner, caption_features, load_captioner, save_captioner
 from models.compression.base import Ask, Context, Scope
 from models.compression.batch_norm import fold_batch_norms
 from models.compression.chain import ScopedAsk, parse_technique
@@ -33,8 +33,8 @@ def compress(dataset: Dataset, captioner: Callable[[str], Captioner], tmp_path: 
     def compress(chain: str, decoder: str = "attention", **changed: object) -> Captioner:
         found = captioner(decoder)
         spec = replace(spec_of(found), **changed)  # type: ignore[arg-type]
-        for index, scoped in enumerate(parse_technique(chain, TECHNIQUES)):
-            context = Context(dataset, tmp_path / str(index), tmp_path / "cache", cider_mean, spec)
+        for scoped in parse_technique(chain, TECHNIQUES):
+            context = Context(dataset, tmp_path / str(scoped), tmp_path / "cache", cider_mean, spec)
             found = apply_technique(found, scoped, context)
         return found
 
@@ -175,7 +175,7 @@ def test_frozen_encoder_learns_its_own_features_again(compress: Compress) -> Non
         ("prune80(schedule=linear)", "schedule must be polynomial or constant"),
         ("prune80(epochs=many)", "epochs must be a number; received 'many'"),
         ("prune80(rate=-1)", "rate must be above 0"),
-        ("two_of_four(layers=conv1)", "must divide by 4; received conv1"),
+        ("two_of_four(layers=conv1)", "divides by 4 are needed; received conv1"),
         ("cluster200(layers=energy)", "has only 16 weights"),
         ("vocabulary5", "fewer than 8"),
         ("student10", "fewer than 8 of 32 units"),
@@ -302,3 +302,76 @@ def test_every_scope_of_every_technique_can_be_asked_for() -> None:
         assert technique.summary
         amount = technique.amounts[-1] if technique.amounts else None
         assert str(ScopedAsk(technique.scopes[0], Ask(name, amount)))
+
+
+@pytest.mark.parametrize("decoder", ["attention", "merge"])
+def test_quantized_captioner_is_saved_and_loaded(compress: Compress, decoder: str, tmp_path: Path) -> None:
+    quantized = compress("qat(epochs=1)", decoder)
+    folder = tmp_path / "quantized"
+    folder.mkdir()
+    save_captioner(quantized, folder)
+    loaded = load_captioner(folder)
+    pixels = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
+    raw = quantized.encoder(pixels)
+    np.testing.assert_array_equal(loaded.encoder(pixels), raw)
+    tokens = np.array([[1, 5, 6], [1, 7, 8]], np.int32)
+    np.testing.assert_array_equal(loaded.decoder.sequence([raw, tokens]), quantized.decoder.sequence([raw, tokens]))
+
+
+def test_quantization_keeps_zeros_and_clusters(compress: Compress) -> None:
+    """TF-MOT calls it PCQAT."""
+    small = compress("prune80(epochs=4)+cluster16(epochs=1)+qat(epochs=1)")
+    weights = [weight for weight in all_weights(small) if weight.values.size >= 1024]
+    assert len(weights) > 5
+    for weight in weights:
+        assert zeros(weight) >= 0.8 - 2 / weight.values.size, weight.layer
+        assert weight.reached().values <= 16, weight.layer
+
+
+def test_quantizing_one_half_leaves_the_other_in_float(compress: Compress) -> None:
+    decoder = compress("none/qat(epochs=1,layers=dense)")
+    assert decoder.config.arithmetic == "int8_dense"
+    assert decoder.config.prepare_arithmetic == "float"
+    encoder = compress("qat(epochs=1)/none")
+    assert encoder.config.arithmetic == "float"
+    assert encoder.config.prepare_arithmetic == "int8"
+
+
+def test_slim_captioner_has_fewer_multiply_adds(compress: Compress) -> None:
+    slim = compress("slim50(epochs=1)", "merge")
+    (record,) = compressions(slim.card)
+    for part in ("encoder", "step"):
+        assert record["multiply_adds"][part] <= 0.5 * record["multiply_adds_before"][part]
+    assert record["parameters"] < 0.7 * record["parameters_before"]
+
+
+@pytest.mark.parametrize("chain", ["student50", "distill_words50", "distill_captions50"])
+def test_student_is_half_as_wide(compress: Compress, chain: str) -> None:
+    student = compress(f"{chain}(epochs=1)", "merge")
+    assert (student.config.units, student.config.embedding) == (16, 8)
+    (record,) = compressions(student.card)
+    assert record["cider_compressed"] is None
+    assert record["multiply_adds"]["encoder"] < 0.3 * record["multiply_adds_before"]["encoder"]
+
+
+def test_smaller_encoder_learns_the_teachers_features(
+    compress: Compress, captioner: Callable[[str], Captioner], dataset: Dataset
+) -> None:
+    from models.datasets import Split
+    from models.preprocessing import preprocess
+
+    teacher = captioner("merge")
+    names = [image.id for image in dataset.images(Split.TRAIN)[:16]]
+    pixels = np.stack([preprocess(dataset.read(name), teacher.preprocessing) for name in names])
+    wanted = teacher.encoder(pixels).numpy()
+    errors = []
+    for epochs in (1, 12):
+        student = compress(f"distill_features60(epochs={epochs})/none", "merge")
+        errors.append(float(np.mean((student.encoder(pixels).numpy() - wanted) ** 2)))
+    assert errors[1] < errors[0]
+
+
+def test_student_of_another_architecture_gives_the_teachers_features(compress: Compress) -> None:
+    student = compress("distill_features100(epochs=1,encoder=tiny_resnet,weights=random)/none", "merge")
+    assert student.encoder.output_shape == (None, 96)
+    assert student.card["encoder"] == "tiny_resnet"

@@ -83,6 +83,12 @@ class _Spaces:
 
 def _visit(spaces: _Spaces, layer: Any) -> None:
     kind = type(layer).__name__
+    if len(layer.inbound_nodes) > 1:
+        raise ConfigError(
+            f"layer '{layer.name}' is used {len(layer.inbound_nodes)} times; its filters can't be removed."
+        )
+    if getattr(layer, "depth_multiplier", 1) != 1 or getattr(layer, "data_format", "channels_last") != "channels_last":
+        raise ConfigError(f"layer '{layer.name}': only channels_last and a depth multiplier of 1 are understood.")
     if kind == "InputLayer" or kind in _MAKES:
         if getattr(layer, "groups", 1) != 1:
             raise ConfigError(f"layer '{layer.name}' is a grouped convolution, whose filters can't be removed alone.")

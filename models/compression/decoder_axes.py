@@ -4,6 +4,7 @@ Each decoder kind declares which space every axis of its weights lies in; units 
 `config.units` is the width of all of them, so that each space keeps as many, its own most important ones.
 """
 
+import bisect
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from models.compression.operations import multiply_adds
 from models.decoders import Decoder, DecoderConfig, build_decoder
 from models.errors import ConfigError
-from models.layers import Output
+from models.layers import Arithmetic, Output
 
 BLOCK = 8  # CPU kernels work in blocks
 
@@ -46,8 +47,12 @@ _READERS = {
 
 
 def slim_decoder(decoder: Decoder, config: DecoderConfig, *, units: int) -> tuple[Decoder, DecoderConfig]:
-    """A decoder of `units` units with the weights of the most important ones. Raises ConfigError for unknown kinds."""
+    """A decoder of `units` units with the weights of the most important ones. Raises ConfigError."""
     axes = decoder_axes(config)
+    if not 0 < units <= config.units:
+        raise ConfigError(f"a decoder of {config.units} units keeps from 1 to all of them; received {units}.")
+    if {config.arithmetic, config.prepare_arithmetic} != {Arithmetic.FLOAT}:
+        raise ConfigError("a decoder whose INT8 ranges were learned can't lose units: slim it first.")
     weights = {name: decoder.sequence.get_layer(name).get_weights() for name in axes}
     kept = {
         space: np.sort(np.argsort(-score, kind="stable")[:units]) for space, score in _scores(weights, axes).items()
@@ -67,10 +72,17 @@ def slim_decoder(decoder: Decoder, config: DecoderConfig, *, units: int) -> tupl
 def units_for_share(config: DecoderConfig, share: float) -> int:
     """The most units, in blocks of 8, with at most `share` of a step's multiply-adds. Raises ConfigError."""
     decoder_axes(config)
+    if not 0 < share < 1:
+        raise ConfigError(f"the share of multiply-adds must lie between 0 and 1; received {share:g}.")
     wanted = share * multiply_adds(build_decoder(config).step)
-    for units in range(config.units // BLOCK * BLOCK, 0, -BLOCK):
-        if multiply_adds(build_decoder(replace(config, units=units)).step) <= wanted:
-            return units
+
+    def is_too_large(blocks: int) -> bool:
+        return multiply_adds(build_decoder(replace(config, units=blocks * BLOCK)).step) > wanted
+
+    # Multiply-adds grow with the units, so that halving finds the most that fit.
+    blocks = bisect.bisect_left(range(1, config.units // BLOCK + 1), True, key=is_too_large)
+    if blocks:
+        return blocks * BLOCK
     raise ConfigError(
         f"a decoder '{config.kind}' of {config.units} units can't be slimmed to {share:.0%} of its multiply-adds: its "
         "words and embedding alone need more. Keep a larger share, or reduce the vocabulary."

@@ -49,7 +49,9 @@ def train_student(captioner: Captioner, ask: Ask, scope: Scope, context: Context
 
 def distill_words(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Outcome:
     """A narrower captioner trained on references and on the teacher's soft words."""
-    teacher = Teacher(captioner, ask.number("temperature", 2.0), min(ask.number("share", 0.5), 1.0))
+    teacher = Teacher(
+        captioner, ask.number("temperature", Teacher.temperature), min(ask.number("share", Teacher.share), 1.0)
+    )
     return _train(captioner, ask, context, teacher=teacher, recaption=None)
 
 
@@ -151,7 +153,9 @@ def _beam_captions(teacher: Captioner, data: TrainingData, has_pixels: bool, wor
             found += _caption_batch(teacher, data.train_inputs[start : start + _BEAM_BATCH], has_pixels)
         write_text_atomic(path, json.dumps(found))
     captions = [[START, *ids] for ids in json.loads(path.read_text(encoding="utf-8"))]
-    return replace(data, train_captions=[[ids] for ids in captions])
+    # As many as there are references: one of two captions that a batch draws is the teacher's, on average.
+    mixed = [[ids] * len(others) + others for ids, others in zip(captions, data.train_captions, strict=True)]
+    return replace(data, train_captions=mixed)
 
 
 def _caption_batch(teacher: Captioner, inputs: Any, has_pixels: bool) -> list[list[int]]:

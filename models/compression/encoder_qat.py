@@ -9,9 +9,9 @@ import numpy as np
 
 from models.errors import ArtifactError, ConfigError
 from models.files import write_bytes_atomic
-from models.keras import keras, tensorflow
+from models.keras import keras, model_optimization, tensorflow
 
-ARCHITECTURE, WEIGHTS = "encoder.json", "encoder.weights.npz"
+FILES = ARCHITECTURE, WEIGHTS = "encoder.json", "encoder.weights.npz"
 _PREFIX = "quant_"
 
 
@@ -19,24 +19,25 @@ def quantize_encoder(encoder: Any) -> Any:
     """A float encoder -> one that rounds as INT8 will, with the same weights, name and input tensor.
 
     The ranges of its activations are still TF-MOT's -6..6: call `settle_encoder_ranges` before anything is trained.
-    Raises ConfigError for a layer that TF-MOT can't quantize.
+    Raises ConfigError for a layer that TF-MOT can't quantize, and for an encoder that is quantized already.
     """
-    quantization = _tfmot().quantization.keras
-    _require_supported(encoder)
-    quantized = quantization.quantize_model(encoder, quantized_layer_name_prefix=_PREFIX)
+    if is_quantized(encoder):
+        raise ConfigError(f"encoder '{encoder.name}' is quantized already.")
+    require_quantizable(encoder)
+    quantized = model_optimization().quantization.keras.quantize_model(encoder, quantized_layer_name_prefix=_PREFIX)
     # Only the float architecture says what the layers were: TF-MOT replaces activations and kernels in place.
     quantized.float_architecture = encoder.to_json()
     return quantized
 
 
-def _tfmot() -> Any:
-    tensorflow()  # sets TF_USE_LEGACY_KERAS first
-    import tensorflow_model_optimization
-
-    return tensorflow_model_optimization
+def is_quantized(encoder: Any) -> bool:
+    """Whether an encoder came from `quantize_encoder`."""
+    return hasattr(encoder, "float_architecture")
 
 
-def _require_supported(encoder: Any) -> None:
+def require_quantizable(encoder: Any) -> None:
+    """Raises ConfigError for a layer that TF-MOT can't quantize."""
+    model_optimization()
     from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import default_8bit_quantize_registry
 
     registry = default_8bit_quantize_registry.Default8BitQuantizeRegistry()

@@ -8,8 +8,8 @@ from models.keras import keras
 def multiply_adds(model: Any) -> int:
     """Multiply-adds of one input (an image, or one decoding step) of a functional model.
 
-    Convolutions, dense layers and LSTM cells count; additions, activations, and attention's weighted mean of the
-    grid do not, which are small beside them. An LSTM over a sequence counts as one step.
+    Conv2D, DepthwiseConv2D, Dense and LSTM cells count, which are all the products with weights that captioners here
+    have; attention's weighted mean of the grid does not. An LSTM over a sequence counts as one step.
     """
     return sum(_node_cost(layer, node) for layer in model.layers for node in _nodes(model, layer))
 
@@ -29,7 +29,7 @@ def _node_cost(layer: Any, node: Any) -> int:
     if isinstance(inner, layers.DepthwiseConv2D):
         return _positions(node) * _size(inner.depthwise_kernel.shape)
     if isinstance(inner, layers.Conv2D):
-        return _positions(node) * _size(inner.weights[0].shape)
+        return _positions(node) * _size(inner.kernel.shape)
     cell = getattr(inner, "cell", inner)
     if hasattr(cell, "recurrent_kernel"):
         return _size(cell.kernel.shape) + _size(cell.recurrent_kernel.shape)

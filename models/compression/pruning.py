@@ -138,11 +138,13 @@ def _zero(weights: Sequence[Weight], sparsity: float) -> None:
 
 
 def _fitting(weights: Sequence[Weight], ask: Ask) -> list[Weight]:
-    """Weights whose inputs come in fours; TF-MOT lays an embedding out like a dense kernel. Raises ConfigError."""
-    fitting = [w for w in weights if w.variable.shape[-2] % 4 == 0]
+    """Weights whose inputs come in fours. An embedding is looked up, not multiplied. Raises ConfigError."""
+    fitting = [w for w in weights if w.variable.shape[-2] % 4 == 0 and w.kind != "embedding"]
     if not fitting or (ask.option("layers", "") and len(fitting) < len(weights)):
         odd = [f"{w.layer} {tuple(w.variable.shape)}" for w in weights if w not in fitting]
-        raise ConfigError(f"'{ask}': the number of inputs must divide by 4; received {', '.join(odd)}.")
+        raise ConfigError(
+            f"'{ask}': products whose number of inputs divides by 4 are needed; received {', '.join(odd)}."
+        )
     return fitting
 
 

@@ -20,6 +20,7 @@ from models.compression.dsd import dense_sparse_dense
 from models.compression.finetuning import OPTIONS
 from models.compression.more_training import train_on
 from models.compression.pruning import check_prune, check_two_of_four, prune, prune_two_of_four
+from models.compression.qat import check_qat, train_quantized
 from models.compression.structured import check_slim, slim
 from models.compression.vocabulary_reduction import check_vocabulary, reduce_vocabulary
 from models.compression.weight_tying import check_tie, tie_weights
@@ -45,6 +46,14 @@ TECHNIQUES: dict[str, Technique] = {
     ),
     "slim": Technique(
         Stage.SHAPE, slim, "remove filters and units to N % of the multiply-adds", _SHARES, _SLIM, check=check_slim
+    ),
+    "qat": Technique(
+        Stage.ROUNDING,
+        train_quantized,
+        "train with the rounding of INT8",
+        (),
+        (*_TUNED, "layers", "images"),
+        check=check_qat,
     ),
     "student": Technique(
         Stage.STUDENT,

@@ -15,8 +15,9 @@ from models.compression.operations import multiply_adds
 from models.errors import ConfigError
 from models.keras import keras
 
-# Kernels work in blocks of 8 or 16 channels; a group below 16 is counted in fours.
-BLOCK, SMALL_BLOCK = 8, 4
+# CPU kernels work in blocks of 8 or 16 channels (16 floats fill an AVX-512 register), which a broken block wastes.
+# (channels of a group from which on, block)
+BLOCKS = ((64, 16), (16, 8), (0, 4))
 _BISECTIONS = 30
 
 
@@ -83,7 +84,7 @@ def _filled(channels: ChannelMap, counts: list[int], cost: Any, wanted: float) -
 
 
 def _block(channels: int) -> int:
-    return BLOCK if channels >= 2 * BLOCK else SMALL_BLOCK
+    return next(block for least, block in BLOCKS if channels >= least)
 
 
 def _rounded(channels: int, share: float) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models.captioner import Captioner
 from models.compression.base import Ask, Reached, Scope
+from models.compression.encoder_qat import float_kernels, is_quantized
 from models.errors import ConfigError, unknown_name
 
 # Below this a tensor saves nothing and its layer loses much: attention's energy vector, first convolutions.
@@ -69,17 +70,22 @@ def choose_weights(captioner: Captioner, ask: Ask, scope: Scope) -> list[Weight]
 def all_weights(captioner: Captioner) -> Iterator[Weight]:
     """Kernels and tables of encoder and decoder, of any size."""
     for half, model in ((Scope.ENCODER, captioner.encoder), (Scope.DECODER, captioner.decoder.sequence)):
+        if is_quantized(model):
+            for name, variable in float_kernels(model).items():
+                kind = "conv" if len(variable.shape) == 4 else "dense"
+                yield Weight(half, name, kind, "kernel", variable)
+            continue
         for layer in _layers(model):
             yield from _layer_weights(half, layer)
 
 
 def _layers(model: Any) -> Iterator[Any]:
-    """Layers with nested models opened, and those that quantize-aware wrappers hold."""
+    """Layers with nested models opened."""
     for layer in model.layers:
         if hasattr(layer, "layers"):
             yield from _layers(layer)
         else:
-            yield getattr(layer, "layer", layer)
+            yield layer
 
 
 def _layer_weights(half: Scope, layer: Any) -> Iterator[Weight]:
