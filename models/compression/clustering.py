@@ -45,7 +45,7 @@ def cluster(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> O
     def constraints(steps: int) -> list[Constraint]:
         return [SharedValues(weight) for weight in weights]
 
-    tuning = FineTuning.of(ask, epochs=0.5, rate=0.2)
+    tuning = FineTuning.of(ask, share=0.25, at_least=3, rate=0.2)
     outcome = fine_tune(captioner, ask, scope, context, tuning, weights, constraints, share, gradually=False)
     many = [f"{r.layer}/{r.weight} {r.values}" for r in outcome.reached if r.values > count]
     if many:

@@ -77,7 +77,7 @@ def _record(scoped: ScopedAsk, outcome: Outcome, before: dict[str, Any], after: 
     compressed = outcome.cider_compressed
     return Compression(
         technique=str(scoped.ask),
-        scope=scoped.scope,
+        scope=scoped.scope.value,
         reached=outcome.reached,
         epochs=outcome.epochs,
         steps=outcome.steps,

@@ -73,7 +73,7 @@ def distill_features(captioner: Captioner, ask: Ask, scope: Scope, context: Cont
             f"'{ask}': the student gives features {student.encoder.output_shape[1:]}, the teacher "
             f"{captioner.encoder.output_shape[1:]}; choose an encoder with as many cells."
         )
-    tuning = FineTuning.of(ask, epochs=1.0, rate=5.0)
+    tuning = FineTuning.of(ask, share=1.0, at_least=2, rate=5.0)
     tuning = replace(tuning, epochs=tuning.epochs or context.spec.epochs)
     return reproduce_features(
         student, ask, context, tuning, [], lambda steps: [], lambda: None, gradually=False, dense=captioner

@@ -20,7 +20,7 @@ def dense_sparse_dense(captioner: Captioner, ask: Ask, scope: Scope, context: Co
     """Sparse training at `amount` per cent zeros, then dense training from there."""
     sparse = prune(captioner, ask, scope, replace(context, work=context.work / "sparse"))
     weights = choose_weights(captioner, ask, scope)
-    tuning = FineTuning.of(ask, epochs=1.0, rate=0.5)
+    tuning = FineTuning.of(ask, share=0.5, at_least=6, rate=0.5)
     dense = fine_tune(
         captioner,
         ask,

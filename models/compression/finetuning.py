@@ -14,28 +14,27 @@ from models.training_data import training_data
 
 # Options that every fine-tuned technique takes.
 OPTIONS = ("layers", "epochs", "rate", "images")
-# Fine-tuning epochs are a share of the training's, at least this many.
-MINIMUM_EPOCHS = 2
 
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How long and how boldly. `epochs` is a share of the training's unless asked for; `rate` of its learning rate."""
+    """How long and how boldly: `share` of the training's epochs, but `at_least`, unless `epochs` were asked for."""
 
     epochs: int | None
-    epochs_share: float
-    rate: float
+    share: float
+    at_least: int
+    rate: float  # a share of the training's learning rate
     images: int  # for reproducing features
 
     @classmethod
-    def of(cls, ask: Ask, *, epochs: float, rate: float) -> "FineTuning":
-        """From the options of an ask, else these shares."""
+    def of(cls, ask: Ask, *, share: float, at_least: int, rate: float) -> "FineTuning":
+        """From the options of an ask, else these."""
         asked = int(ask.number("epochs", 1)) if ask.option("epochs", "") else None
-        return cls(asked, epochs, ask.number("rate", rate), int(ask.number("images", 2000)))
+        return cls(asked, share, at_least, ask.number("rate", rate), int(ask.number("images", 2000)))
 
     def spec(self, ask: Ask, context: Context, training: EncoderTraining) -> CaptionerSpec:
         """The captioner's spec, changed for this fine-tuning."""
-        epochs = self.epochs or max(MINIMUM_EPOCHS, round(self.epochs_share * context.spec.epochs))
+        epochs = self.epochs or max(self.at_least, round(self.share * context.spec.epochs))
         return fine_tuning(context.spec, label=str(ask), epochs=epochs, rate=self.rate, training=training)
 
 

@@ -11,5 +11,5 @@ from models.compression.finetuning import FineTuning, fine_tune
 
 def train_on(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Outcome:
     """Train as long and at the rate that `prune` does, without pruning."""
-    tuning = FineTuning.of(ask, epochs=1.0, rate=0.5)
+    tuning = FineTuning.of(ask, share=0.5, at_least=6, rate=0.5)
     return fine_tune(captioner, ask, scope, context, tuning, [], lambda steps: [], lambda: None, gradually=False)

@@ -80,7 +80,7 @@ def prune(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Out
         schedule, end = _schedule(ask, sparsity, steps)
         return [Pruning(weight, schedule, end) for weight in weights]
 
-    tuning = FineTuning.of(ask, epochs=1.0, rate=0.5)
+    tuning = FineTuning.of(ask, share=0.5, at_least=6, rate=0.5)
     outcome = fine_tune(captioner, ask, scope, context, tuning, weights, constraints, lambda: _zero(weights, sparsity))
     _assert_sparsity(ask, outcome.reached, sparsity)
     return outcome
@@ -102,7 +102,7 @@ def prune_two_of_four(captioner: Captioner, ask: Ask, scope: Scope, context: Con
         schedule = _sparsity_module().ConstantSparsity(0.5, begin_step=0, frequency=1)
         return [Pruning(weight, schedule, 1, m_by_n=(2, 4)) for weight in weights]
 
-    tuning = FineTuning.of(ask, epochs=1.0, rate=0.5)
+    tuning = FineTuning.of(ask, share=0.5, at_least=6, rate=0.5)
     outcome = fine_tune(captioner, ask, scope, context, tuning, weights, constraints, lambda: _two_of_four(weights))
     _assert_sparsity(ask, outcome.reached, 0.5)
     return outcome

@@ -42,7 +42,7 @@ def train_quantized(captioner: Captioner, ask: Ask, scope: Scope, context: Conte
     The layers of `prepare` ship in the encoder's file, so they are rounded with the encoder.
     """
     quantized = _quantized(captioner, ask, scope)
-    tuning = FineTuning.of(ask, epochs=0.5, rate=0.2)
+    tuning = FineTuning.of(ask, share=0.25, at_least=3, rate=0.2)
 
     def settle() -> None:
         _settle(quantized, scope, context)

@@ -25,7 +25,7 @@ def slim(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Outc
     """
     smaller = _slim(captioner, ask, scope)
     frozen = scope is Scope.ENCODER and context.spec.encoder_training is EncoderTraining.FROZEN
-    tuning = FineTuning.of(ask, epochs=1.0, rate=1.0)
+    tuning = FineTuning.of(ask, share=0.5, at_least=6, rate=1.0)
     return fine_tune(
         smaller,
         ask,

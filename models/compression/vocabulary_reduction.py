@@ -32,7 +32,7 @@ def reduce_vocabulary(captioner: Captioner, ask: Ask, scope: Scope, context: Con
     smaller = rebuild_decoder(captioner, replace(captioner.config, vocabulary_size=kept), changed)
     # A vocabulary is sorted by frequency, see Vocabulary.build.
     smaller = replace(smaller, vocabulary=Vocabulary(captioner.vocabulary.words[:kept]))
-    tuning = FineTuning.of(ask, epochs=0.3, rate=0.2)
+    tuning = FineTuning.of(ask, share=0.2, at_least=2, rate=0.2)
     outcome = fine_tune(smaller, ask, scope, context, tuning, [], lambda steps: [], lambda: None, gradually=False)
     return replace(outcome, notes={"words_before": len(captioner.vocabulary), "words": kept})
 

@@ -28,7 +28,7 @@ def check_tie(captioner: Captioner, ask: Ask, scope: Scope) -> None:
 def tie_weights(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Outcome:
     """Share the embedding with the last layer and fine-tune the decoder."""
     tied = rebuild_decoder(captioner, replace(captioner.config, output=Output.TIED.value), _tied_weights(captioner))
-    tuning = FineTuning.of(ask, epochs=0.5, rate=0.5)
+    tuning = FineTuning.of(ask, share=0.25, at_least=3, rate=0.5)
     return fine_tune(tied, ask, scope, context, tuning, [], lambda steps: [], lambda: None, gradually=False)
 
 
