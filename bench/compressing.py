@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.quality import cider_mean
+from bench.quality import COLLAPSED_SHARE, cider_mean
 from bench.run import open_suite_dataset
 from bench.suite import Suite, load_suite
 from convert.build import adopt, train
@@ -15,9 +15,6 @@ from convert.store import Entry, Store
 from models.compression.chain import canonical_technique
 from models.datasets import Dataset
 from models.errors import ConfigError, unknown_name
-
-# A chain whose captions repeat themselves this much more than the dense captioner's has collapsed.
-COLLAPSED = 0.5
 
 
 def compress_to_folder(
@@ -69,7 +66,7 @@ def _lines(record: Mapping[str, Any]) -> Iterator[str]:
             f"  {reached['layer']}/{reached['weight']}: {reached['zeros']:.1%} zeros, {reached['values']} values "
             f"in {reached['elements']:,}"
         )
-    if record["distinct"] < COLLAPSED * record["distinct_before"]:
+    if record["distinct"] < COLLAPSED_SHARE * record["distinct_before"]:
         yield (
             f"  collapsed: only {record['distinct']} different captions are left of {record['distinct_before']}; "
             "prune less or fine-tune longer"

@@ -19,6 +19,8 @@ from bench.statistics import FloatArray, bootstrap_ci95
 from models.errors import DataError
 from models.tokens import tokenize
 
+# A compressed captioner with fewer than this share of the dense one's different captions has collapsed.
+COLLAPSED_SHARE = 0.5
 ROUGE_BETA = 1.2  # recall weighs 1.44 times precision (coco-caption)
 
 # Added to coco-caption's numerators and denominators, so that no match is 0 and never 0 / 0.

@@ -27,7 +27,7 @@ from bench.statistics import noise_floor
 from bench.suite import Cell, Suite
 from convert.artifact import Artifact, load_artifact
 from convert.build import ArtifactBuilder, train
-from convert.compress import compress
+from convert.compress import check_techniques, compress
 from convert.recipe import Recipe
 from convert.store import Entry, Store
 from models.datasets import CaptionedImage, Dataset, Split
@@ -60,9 +60,13 @@ class Built:
 def build_suite(suite: Suite, store: Store, dataset: Dataset) -> Built:
     """Train and export what the store lacks. A recipe that fails does not stop the others."""
     dense = {spec.name: train(store, spec, dataset, cider_mean) for spec in suite.table.captioners}
+    pairs = list(dict.fromkeys((recipe.captioner, recipe.technique) for recipe in suite.recipes))
+    for name, entry in dense.items():
+        chains = [technique for captioner, technique in pairs if captioner == name]
+        check_techniques(store, entry, chains, dataset, cider_mean)
     captioners: dict[tuple[str, str], Entry] = {}
     artifacts: dict[Recipe, Artifact | CaptionbenchError] = {}
-    for name, technique in dict.fromkeys((recipe.captioner, recipe.technique) for recipe in suite.recipes):
+    for name, technique in pairs:
         recipes = [r for r in suite.recipes if (r.captioner, r.technique) == (name, technique)]
         try:
             entry = compress(store, dense[name], technique, dataset, cider_mean)

@@ -2,15 +2,15 @@
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from convert.store import Entry, Store
-from models.captioner import load_captioner, save_captioner
-from models.compression.base import Context, Scope
+from models.captioner import Captioner, load_captioner, save_captioner
+from models.compression.base import Context, Stage
 from models.compression.chain import ScopedAsk, parse_technique, planned
-from models.compression.compress import apply_technique, spec_of
+from models.compression.compress import apply_technique, spec_of, spec_of_card
 from models.compression.registry import TECHNIQUES
 from models.datasets.base import Dataset
 from models.files import content_key
@@ -22,6 +22,18 @@ COMPRESSION_VERSION = 1
 TOOLS = ("tf_keras", "tensorflow-model-optimization")
 
 
+def check_techniques(store: Store, captioner: Entry, techniques: Iterable[str], dataset: Dataset, score: Score) -> None:
+    """Raises ConfigError for the first chain that does not fit the captioner, before any is begun."""
+    chains = [chain for technique in techniques if (chain := parse_technique(technique, TECHNIQUES))]
+    if not chains:
+        return
+    loaded = load_captioner(captioner.path)
+    spec = spec_of(loaded)
+    context = Context(dataset, store.root, store.root / "features", score, spec)
+    for chain in chains:
+        _check(loaded, planned(chain, spec, TECHNIQUES), context)
+
+
 def compress(store: Store, captioner: Entry, technique: str, dataset: Dataset, score: Score) -> Entry:
     """The captioner after every technique of a chain; what other chains began with is not done again.
 
@@ -31,22 +43,21 @@ def compress(store: Store, captioner: Entry, technique: str, dataset: Dataset, s
     asks = parse_technique(technique, TECHNIQUES)
     if not asks:
         return captioner
-    loaded = load_captioner(captioner.path)
-    steps = planned(asks, spec_of(loaded), TECHNIQUES)
-    _check(loaded, steps)
-    for step in steps:
+    check_techniques(store, captioner, [technique], dataset, score)
+    for step in planned(asks, spec_of_card(captioner.facts["card"]), TECHNIQUES):
         captioner = _compress_once(store, captioner, step, dataset, score)
     return captioner
 
 
-def _check(captioner: Any, steps: tuple[ScopedAsk, ...]) -> None:
+def _check(captioner: Captioner, steps: tuple[ScopedAsk, ...], context: Context) -> None:
     """Raises ConfigError for layers, widths or schedules that a technique can't have, before hours are spent.
 
     Steps after one that makes another network are checked when their turn comes.
     """
     for step in steps:
-        TECHNIQUES[step.ask.technique].check(captioner, step.ask, step.scope)
-        if step.scope is Scope.CAPTIONER and TECHNIQUES[step.ask.technique].stage == 0:
+        technique = TECHNIQUES[step.ask.technique]
+        technique.check(captioner, step.ask, step.scope, context)
+        if technique.stage is Stage.STUDENT:
             return
 
 

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.quality import COLLAPSED_SHARE
 from bench.result import Latency, Phase, Result, Results, Status, row_name
 
 # A compressed captioner may lose at most 1 % of the baseline's CIDEr.
 GATE = 0.99
-# A captioner with fewer than this share of the dense one's different captions has collapsed.
-COLLAPSED = 0.5
 MEASURED = frozenset({Status.VALID, Status.QUICK})
 
 
@@ -113,7 +112,7 @@ def has_collapsed(row: Result, results: Results) -> bool:
     if row.quality is None or (not is_compressed(row) and is_full_precision(row)):
         return False
     dense = next((r.quality for r in results.rows if r.quality and _is_dense_twin(r, row)), None)
-    few = dense is not None and row.quality.distinct_captions < COLLAPSED * dense.distinct_captions
+    few = dense is not None and row.quality.distinct_captions < COLLAPSED_SHARE * dense.distinct_captions
     return few or not beats_constant(row, results)
 
 

@@ -193,6 +193,22 @@ def test_what_cant_work_is_refused_before_it_trains(
         compress(chain)
 
 
+@pytest.mark.parametrize("chain", ["dsd50/none", "train_on/none"])
+def test_frozen_encoder_is_not_trained_without_captions(compress: Compress, chain: str) -> None:
+    with pytest.raises(ConfigError, match="ask for it on the decoder, 'none/"):
+        compress(chain, encoder_training=EncoderTraining.FROZEN)
+
+
+def test_quantized_frozen_encoder_gives_the_dense_features(
+    compress: Compress, captioner: Callable[[str], Captioner]
+) -> None:
+    quantized = compress("qat(images=48,epochs=1)/none", encoder_training=EncoderTraining.FROZEN)
+    pixels = np.random.default_rng(0).random((4, 64, 64, 3), np.float32)
+    wanted = captioner("attention").encoder(pixels).numpy()
+    error = np.linalg.norm(quantized.encoder(pixels).numpy() - wanted) / np.linalg.norm(wanted)
+    assert error < 0.2  # 8 bits through five layers, on noise and not on scenes
+
+
 def test_loss_that_is_no_number_stops_the_fine_tuning(
     dataset: Dataset, captioner: Callable[[str], Captioner], tmp_path: Path
 ) -> None:

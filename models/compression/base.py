@@ -122,7 +122,7 @@ class Technique:
     amounts: tuple[int, ...] = ()  # numbers that may follow its name; empty: none may
     options: tuple[str, ...] = ()
     scopes: tuple[Scope, ...] = (Scope.CAPTIONER, Scope.ENCODER, Scope.DECODER)
-    check: Callable[[Captioner, Ask, Scope], None] = lambda captioner, ask, scope: None  # before anything is trained
+    check: Callable[[Captioner, Ask, Scope, Context], None] = lambda *asked: None  # before anything is trained
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from models.keras import keras, model_optimization, tensorflow
 LLOYD_ITERATIONS = 12
 
 
-def check_cluster(captioner: Captioner, ask: Ask, scope: Scope) -> None:
+def check_cluster(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> None:
     """Raises ConfigError for layers that do not exist or have fewer weights than centroids."""
     for weight in choose_weights(captioner, ask, scope):
         if weight.variable.shape.num_elements() <= 2 * (ask.amount or 0):

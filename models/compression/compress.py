@@ -10,6 +10,7 @@ import numpy as np
 from models.captioner import Captioner
 from models.compression.base import Compression, Context, Outcome
 from models.compression.chain import ScopedAsk
+from models.compression.operations import multiply_adds
 from models.compression.registry import TECHNIQUES
 from models.datasets.base import Split
 from models.errors import TrainingError
@@ -17,12 +18,17 @@ from models.fitting import validation_captions
 from models.keras import keras
 from models.progress import say
 from models.spec import CaptionerSpec, EncoderTraining
-from models.training_data import TrainingData, training_data
+from models.training_data import training_data
 
 
 def spec_of(captioner: Captioner) -> CaptionerSpec:
     """How a captioner was trained, from its card."""
-    table = dict(captioner.card["spec"])
+    return spec_of_card(captioner.card)
+
+
+def spec_of_card(card: Mapping[str, Any]) -> CaptionerSpec:
+    """How a captioner with this card was trained."""
+    table = dict(card["spec"])
     return CaptionerSpec(**table | {"encoder_training": EncoderTraining(table["encoder_training"])})
 
 
@@ -33,7 +39,7 @@ def apply_technique(captioner: Captioner, scoped: ScopedAsk, context: Context) -
     CompressionError when the technique did not reach what was asked.
     """
     technique = TECHNIQUES[scoped.ask.technique]
-    technique.check(captioner, scoped.ask, scoped.scope)
+    technique.check(captioner, scoped.ask, scoped.scope, context)
     keras().utils.set_random_seed(context.spec.seed)
     before = _measure(captioner, context)
     outcome = technique.compress(captioner, scoped.ask, scoped.scope, context)
@@ -48,10 +54,9 @@ def compressions(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _measure(captioner: Captioner, context: Context) -> dict[str, Any]:
-    """Validation CIDEr and distinct captions from pixels, and sizes."""
-    from models.compression.operations import multiply_adds
-
-    captions, references = validation_captions(*_pixels(captioner, context))
+    """Validation CIDEr and distinct captions, and sizes."""
+    data = training_data(context.spec, captioner, context.dataset, context.cache, splits=(Split.VALIDATION,))
+    captions, references = validation_captions(context.spec, captioner, data)
     cider = context.score(captions, references)
     if not np.isfinite(cider):
         raise TrainingError(f"the validation CIDEr is {cider}; the captioner's weights are no numbers any more.")
@@ -64,13 +69,6 @@ def _measure(captioner: Captioner, context: Context) -> dict[str, Any]:
             "step": multiply_adds(captioner.decoder.step),
         },
     }
-
-
-def _pixels(captioner: Captioner, context: Context) -> tuple[CaptionerSpec, Captioner, TrainingData]:
-    """Validation data for the whole captioner: features of an encoder that changes are not worth keeping."""
-    spec = replace(context.spec, encoder_training=EncoderTraining.TRAINED)
-    data = training_data(spec, captioner, context.dataset, context.cache, splits=(Split.VALIDATION,))
-    return spec, captioner, data
 
 
 def _record(scoped: ScopedAsk, outcome: Outcome, before: dict[str, Any], after: dict[str, Any]) -> Compression:

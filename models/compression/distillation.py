@@ -16,7 +16,7 @@ from typing import Any
 from models.captioner import Captioner, initial_inputs, keras_step
 from models.compression.base import Ask, Context, Outcome, Scope
 from models.compression.finetuning import FineTuning
-from models.compression.reproduction import reproduce_features
+from models.compression.reproduction import Norms, reproduce_features
 from models.decoders import build_decoder, decoder_entry
 from models.decoding import Search, decode
 from models.encoders import build_encoder, encoder_entry
@@ -35,7 +35,7 @@ FEATURE_OPTIONS = ("epochs", "rate", "images", "encoder", "weights")
 _BEAM_BATCH = 100
 
 
-def check_student(captioner: Captioner, ask: Ask, scope: Scope) -> None:
+def check_student(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> None:
     """Raises ConfigError when hardly a unit would be left."""
     units = captioner.config.units
     if units * (ask.amount or 100) / 100 < 8:
@@ -60,7 +60,7 @@ def distill_captions(captioner: Captioner, ask: Ask, scope: Scope, context: Cont
     return _train(captioner, ask, context, teacher=None, recaption=_beam_captions)
 
 
-def check_distill_features(captioner: Captioner, ask: Ask, scope: Scope) -> None:
+def check_distill_features(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> None:
     """Raises ConfigError for an encoder that does not exist or whose grid is another."""
     encoder_entry(ask.option("encoder", captioner.card["encoder"]))
 
@@ -76,8 +76,22 @@ def distill_features(captioner: Captioner, ask: Ask, scope: Scope, context: Cont
     tuning = FineTuning.of(ask, share=1.0, at_least=2, rate=5.0)
     tuning = replace(tuning, epochs=tuning.epochs or context.spec.epochs)
     return reproduce_features(
-        student, ask, context, tuning, [], lambda steps: [], lambda: None, gradually=False, dense=captioner
+        student,
+        ask,
+        context,
+        tuning,
+        [],
+        lambda steps: [],
+        lambda: None,
+        gradually=False,
+        dense=captioner,
+        norms=Norms.KEEP if _is_pretrained(ask) else Norms.LEARN,
     )
+
+
+def _is_pretrained(ask: Ask) -> bool:
+    """Whether the student starts from weights that were trained elsewhere."""
+    return bool(ask.option("encoder", "")) and ask.option("weights", "imagenet") != "random" and ask.amount == 100
 
 
 def _student_encoder(captioner: Captioner, ask: Ask) -> dict[str, Any]:

@@ -8,12 +8,18 @@ from dataclasses import replace
 
 from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Scope
-from models.compression.finetuning import FineTuning, fine_tune
-from models.compression.pruning import prune
+from models.compression.finetuning import FineTuning, fine_tune, require_captions
+from models.compression.pruning import check_prune, prune
 from models.compression.weights import choose_weights, describe
 
 # The dense phase's rate as a share of the sparse one's (Han et al., section 3: "1/10 of the original").
 DENSE_RATE = 0.1
+
+
+def check_dsd(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> None:
+    """Raises ConfigError as pruning does, and for a frozen encoder."""
+    require_captions(ask, scope, context)
+    check_prune(captioner, ask, scope, context)
 
 
 def dense_sparse_dense(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Outcome:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Scope
 from models.compression.constraints import kept_structure
-from models.compression.reproduction import reproduce_features
+from models.compression.reproduction import Norms, reproduce_features, reproduction_steps
 from models.compression.weights import Weight, all_weights, describe
+from models.datasets.base import Split
+from models.errors import ConfigError
 from models.fitting import Constraint, Teacher, fine_tuning, fit, steps_per_epoch, validation_captions
 from models.spec import CaptionerSpec, EncoderTraining
 from models.training_data import training_data
@@ -38,6 +40,29 @@ class FineTuning:
         return fine_tuning(context.spec, label=str(ask), epochs=epochs, rate=self.rate, training=training)
 
 
+def planned_steps(ask: Ask, scope: Scope, context: Context, tuning: FineTuning) -> int:
+    """Optimizer steps that a fine-tuning will take, without reading an image."""
+    if is_reproduction(scope, context):
+        return reproduction_steps(tuning, len(context.dataset.images(Split.TRAIN)))
+    spec = tuning.spec(ask, context, context.inputs(scope))
+    empty = [[[0]] * len(image.references) for image in context.dataset.images(Split.TRAIN)]
+    return spec.epochs * steps_per_epoch(empty, spec)
+
+
+def is_reproduction(scope: Scope, context: Context) -> bool:
+    """Whether there is nothing to train on but the dense encoder's features."""
+    return scope is Scope.ENCODER and context.spec.encoder_training is EncoderTraining.FROZEN
+
+
+def require_captions(ask: Ask, scope: Scope, context: Context) -> None:
+    """Raises ConfigError for a technique that can't learn from features alone."""
+    if is_reproduction(scope, context):
+        raise ConfigError(
+            f"'{ask}' needs captions to learn from, and a frozen encoder learns from its own features, which it gives "
+            f"already: ask for it on the decoder, 'none/{ask}'."
+        )
+
+
 def fine_tune(
     captioner: Captioner,
     ask: Ask,
@@ -51,6 +76,7 @@ def fine_tune(
     gradually: bool = True,
     teacher: Teacher | None = None,
     dense: Captioner | None = None,
+    norms: Norms = Norms.KEEP,
 ) -> Outcome:
     """Score what `compress` alone does, then fine-tune under `constraints(steps)` from the weights before it.
 
@@ -58,9 +84,18 @@ def fine_tune(
     Other weights keep the zeros and shared values that they have. A frozen encoder learns the features of `dense`.
     Works in place.
     """
-    if scope is Scope.ENCODER and context.spec.encoder_training is EncoderTraining.FROZEN:
+    if is_reproduction(scope, context):
         return reproduce_features(
-            captioner, ask, context, tuning, weights, constraints, compress, gradually=gradually, dense=dense
+            captioner,
+            ask,
+            context,
+            tuning,
+            weights,
+            constraints,
+            compress,
+            gradually=gradually,
+            dense=dense,
+            norms=norms,
         )
     spec = tuning.spec(ask, context, context.inputs(scope))
     data = training_data(spec, captioner, context.dataset, context.cache)

@@ -6,7 +6,12 @@ that alone.
 
 from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Scope
-from models.compression.finetuning import FineTuning, fine_tune
+from models.compression.finetuning import FineTuning, fine_tune, require_captions
+
+
+def check_train_on(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> None:
+    """Raises ConfigError for a frozen encoder."""
+    require_captions(ask, scope, context)
 
 
 def train_on(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Outcome:

@@ -6,6 +6,7 @@ its like). Here its mask update runs on our variables inside the training step, 
 the schedule's end, and the zeros are counted afterwards.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Reached, Scope
-from models.compression.finetuning import FineTuning, fine_tune
+from models.compression.finetuning import FineTuning, fine_tune, planned_steps
 from models.compression.weights import Weight, choose_weights
 from models.errors import CompressionError, ConfigError
 from models.fitting import Constraint
@@ -63,12 +64,13 @@ class Pruning:
         return self._end_step
 
 
-def check_prune(captioner: Captioner, ask: Ask, scope: Scope) -> None:
+def check_prune(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> None:
     """Raises ConfigError for a layer or schedule that does not exist."""
     choose_weights(captioner, ask, scope)
     schedule = ask.option("schedule", SCHEDULES[0])
     if schedule not in SCHEDULES:
         raise ConfigError(f"'{ask}': schedule must be {' or '.join(SCHEDULES)}; received '{schedule}'.")
+    _schedule(ask, 0.5, planned_steps(ask, scope, context, _tuning(ask)))
 
 
 def prune(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Outcome:
@@ -80,13 +82,13 @@ def prune(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Out
         schedule, end = _schedule(ask, sparsity, steps)
         return [Pruning(weight, schedule, end) for weight in weights]
 
-    tuning = FineTuning.of(ask, share=0.5, at_least=6, rate=0.5)
-    outcome = fine_tune(captioner, ask, scope, context, tuning, weights, constraints, lambda: _zero(weights, sparsity))
+    zero_at_once = functools.partial(_zero, weights, sparsity)
+    outcome = fine_tune(captioner, ask, scope, context, _tuning(ask), weights, constraints, zero_at_once)
     _assert_sparsity(ask, outcome.reached, sparsity)
     return outcome
 
 
-def check_two_of_four(captioner: Captioner, ask: Ask, scope: Scope) -> None:
+def check_two_of_four(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> None:
     """Raises ConfigError for layers that do not exist or can't have the pattern."""
     _fitting(choose_weights(captioner, ask, scope), ask)
 
@@ -102,10 +104,14 @@ def prune_two_of_four(captioner: Captioner, ask: Ask, scope: Scope, context: Con
         schedule = _sparsity_module().ConstantSparsity(0.5, begin_step=0, frequency=1)
         return [Pruning(weight, schedule, 1, m_by_n=(2, 4)) for weight in weights]
 
-    tuning = FineTuning.of(ask, share=0.5, at_least=6, rate=0.5)
-    outcome = fine_tune(captioner, ask, scope, context, tuning, weights, constraints, lambda: _two_of_four(weights))
+    zero_at_once = functools.partial(_two_of_four, weights)
+    outcome = fine_tune(captioner, ask, scope, context, _tuning(ask), weights, constraints, zero_at_once)
     _assert_sparsity(ask, outcome.reached, 0.5)
     return outcome
+
+
+def _tuning(ask: Ask) -> FineTuning:
+    return FineTuning.of(ask, share=0.5, at_least=6, rate=0.5)
 
 
 def _schedule(ask: Ask, sparsity: float, steps: int) -> tuple[Any, int]:

@@ -27,7 +27,7 @@ LAYERS = {"all": Arithmetic.INT8, "dense": Arithmetic.INT8_DENSE}
 RANGE_IMAGES = 256
 
 
-def check_qat(captioner: Captioner, ask: Ask, scope: Scope) -> None:
+def check_qat(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> None:
     """Raises ConfigError for layers that can't be quantized, or are already."""
     layers = ask.option("layers", "all")
     if layers not in LAYERS:
@@ -47,7 +47,9 @@ def train_quantized(captioner: Captioner, ask: Ask, scope: Scope, context: Conte
     def settle() -> None:
         _settle(quantized, scope, context)
 
-    outcome = fine_tune(quantized, ask, scope, context, tuning, [], lambda steps: [], settle, gradually=False)
+    outcome = fine_tune(
+        quantized, ask, scope, context, tuning, [], lambda steps: [], settle, gradually=False, dense=captioner
+    )
     settle()
     return replace(outcome, notes={"arithmetic": LAYERS[ask.option("layers", "all")].value})
 

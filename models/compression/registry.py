@@ -16,9 +16,9 @@ from models.compression.distillation import (
     train_student,
 )
 from models.compression.distillation import OPTIONS as STUDENT_OPTIONS
-from models.compression.dsd import dense_sparse_dense
+from models.compression.dsd import check_dsd, dense_sparse_dense
 from models.compression.finetuning import OPTIONS
-from models.compression.more_training import train_on
+from models.compression.more_training import check_train_on, train_on
 from models.compression.pruning import check_prune, check_two_of_four, prune, prune_two_of_four
 from models.compression.qat import check_qat, train_quantized
 from models.compression.structured import check_slim, slim
@@ -42,7 +42,7 @@ TECHNIQUES: dict[str, Technique] = {
         Stage.SHARING, cluster, "share N values in each tensor", tuple(range(2, 257)), OPTIONS, check=check_cluster
     ),
     "dsd": Technique(
-        Stage.RETRAIN, dense_sparse_dense, "train N % sparse, then dense", _SHARES, _SCHEDULED, check=check_prune
+        Stage.RETRAIN, dense_sparse_dense, "train N % sparse, then dense", _SHARES, _SCHEDULED, check=check_dsd
     ),
     "slim": Technique(
         Stage.SHAPE, slim, "remove filters and units to N % of the multiply-adds", _SHARES, _SLIM, check=check_slim
@@ -91,5 +91,7 @@ TECHNIQUES: dict[str, Technique] = {
     "tie": Technique(
         Stage.SHAPE, tie_weights, "one table for reading and writing words", (), _TUNED, _DECODER, check_tie
     ),
-    "train_on": Technique(Stage.RETRAIN, train_on, "more training, no compression: the control", (), _TUNED),
+    "train_on": Technique(
+        Stage.RETRAIN, train_on, "more training, no compression: the control", (), _TUNED, check=check_train_on
+    ),
 }

@@ -8,6 +8,7 @@ neural networks" (arXiv 1707.06168), reproduce feature maps layer by layer; here
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,10 +33,20 @@ if TYPE_CHECKING:
     from models.compression.finetuning import FineTuning
 
 BATCH = 16
+EPOCHS = 2
 # Adam's usual step for weights that are nearly right already; `rate` scales it.
 LEARNING_RATE = 2e-4
 # Batches that set the batch norms anew after filters went or weights became zero, and how fast they forget.
 RECALIBRATION_BATCHES, RECALIBRATION_MOMENTUM = 24, 0.85
+
+
+class Norms(StrEnum):
+    """What happens to the batch norms of an encoder that reproduces features."""
+
+    KEEP = "keep"  # the channels are those of the dense encoder, and so are their statistics
+    MEASURE = "measure"  # other channels: statistics are measured once, then kept
+    LEARN = "learn"  # an encoder from noise: they learn with it, and are measured at the end
+
 
 Arrays = tuple[NDArray[np.float16], NDArray[np.float16]]  # pixels, dense features
 
@@ -51,28 +62,46 @@ def reproduce_features(
     *,
     gradually: bool,
     dense: Captioner | None = None,
+    norms: Norms = Norms.KEEP,
 ) -> Outcome:
     """Train the encoder, in place, to give the features of the encoder of `dense` (by default of itself, before)."""
     started = time.monotonic()
     images = [image.id for image in context.dataset.images(Split.TRAIN)[: tuning.images]]
     arrays = _arrays(captioner, dense or captioner, images, context)
     spec = tuning.spec(ask, context, EncoderTraining.FROZEN)
-    epochs = tuning.epochs or 2
-    steps = epochs * -(-len(images) // BATCH)
+    epochs, steps = reproduction_epochs(tuning), reproduction_steps(tuning, len(images))
     before = [weight.values for weight in weights]
     mine = list(constraints(steps)) if gradually else []
     compress()
     mine = mine or list(constraints(steps))
-    recalibrate_batch_norms(captioner.encoder, arrays[0])
+    if norms is not Norms.KEEP:
+        recalibrate_batch_norms(captioner.encoder, arrays[0])
     cider = _validation_cider(captioner, context)
     if gradually:
         for weight, values in zip(weights, before, strict=True):
             weight.variable.assign(values)
     chosen = {id(weight.variable) for weight in weights}
     others = kept_structure([w for w in all_weights(captioner) if id(w.variable) not in chosen])
+    layers = _batch_norms(captioner.encoder)
+    for layer in layers:
+        layer.trainable = norms is Norms.LEARN  # else inference mode: what is deployed is what learns
     trainer = _Trainer(captioner.encoder, arrays, [*mine, *others], LEARNING_RATE * tuning.rate, str(ask))
     trainer.run(epochs, context, spec.seed)
+    for layer in layers:
+        layer.trainable = True
+    if norms is Norms.LEARN:
+        recalibrate_batch_norms(captioner.encoder, arrays[0])
     return Outcome(captioner, describe(weights), epochs, steps, time.monotonic() - started, cider)
+
+
+def reproduction_steps(tuning: "FineTuning", images: int) -> int:
+    """Optimizer steps with `images` training images at hand."""
+    return reproduction_epochs(tuning) * -(-min(images, tuning.images) // BATCH)
+
+
+def reproduction_epochs(tuning: "FineTuning") -> int:
+    """Passes over the images: features are told exactly, so that few are needed."""
+    return tuning.epochs or EPOCHS
 
 
 class _Trainer:
@@ -82,8 +111,6 @@ class _Trainer:
         self, encoder: Any, arrays: Arrays, constraints: Sequence[Constraint], rate: float, label: str
     ) -> None:
         self.encoder, self.arrays, self.constraints, self.label = encoder, arrays, constraints, label
-        for layer in _batch_norms(encoder):
-            layer.trainable = False  # inference mode: what is deployed is what learns
         self.optimizer = keras().optimizers.Adam(rate, clipnorm=5.0)
         self.optimizer.build(encoder.trainable_variables)
         self.step = _reproduction_step(encoder, self.optimizer, constraints)

@@ -9,11 +9,11 @@ from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Scope
 from models.compression.decoder_axes import slim_decoder, units_for_share
 from models.compression.finetuning import FineTuning, fine_tune
+from models.compression.reproduction import Norms
 from models.compression.slimming import slim_encoder
-from models.spec import EncoderTraining
 
 
-def check_slim(captioner: Captioner, ask: Ask, scope: Scope) -> None:
+def check_slim(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> None:
     """Raises ConfigError for layers that are not understood or a share that can't be reached."""
     _slim(captioner, ask, scope)
 
@@ -24,7 +24,6 @@ def slim(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Outc
     An encoder that was never trained here learns the dense one's features again, so that no caption is needed.
     """
     smaller = _slim(captioner, ask, scope)
-    frozen = scope is Scope.ENCODER and context.spec.encoder_training is EncoderTraining.FROZEN
     tuning = FineTuning.of(ask, share=0.5, at_least=6, rate=1.0)
     return fine_tune(
         smaller,
@@ -36,7 +35,8 @@ def slim(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Outc
         lambda steps: [],
         lambda: None,
         gradually=False,
-        dense=captioner if frozen else None,
+        dense=captioner,
+        norms=Norms.MEASURE,
     )
 
 

@@ -16,7 +16,7 @@ from models.vocabulary import SPECIAL_WORDS, Vocabulary
 MINIMUM_WORDS = 8
 
 
-def check_vocabulary(captioner: Captioner, ask: Ask, scope: Scope) -> None:
+def check_vocabulary(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> None:
     """Raises ConfigError when hardly a word would be left."""
     if _kept(captioner, ask) < MINIMUM_WORDS + len(SPECIAL_WORDS):
         raise ConfigError(f"'{ask}' would keep fewer than {MINIMUM_WORDS} of {len(captioner.vocabulary)} words.")

@@ -19,7 +19,7 @@ from models.errors import ConfigError
 from models.layers import Output
 
 
-def check_tie(captioner: Captioner, ask: Ask, scope: Scope) -> None:
+def check_tie(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> None:
     """Raises ConfigError for a captioner that is tied already."""
     if captioner.config.output == Output.TIED:
         raise ConfigError(f"'{ask}': the embedding and the last layer of '{captioner.name}' are tied already.")
