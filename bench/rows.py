@@ -24,6 +24,7 @@ from bench.result import (
 from bench.statistics import drift, summarise, verdict
 from bench.suite import Cell
 from convert.artifact import Artifact
+from convert.recipe import Precision
 from models.compression.chain import technique_halves
 from models.decoding import Search
 
@@ -62,13 +63,19 @@ def failed_row(cell: Cell, version: str, status: Status, reason: str, *, thread:
 
 
 def measured_row(
-    cell: Cell, measured: Measured, *, plan: RunPlan, references: References, baseline: Measured | None, reference: str
+    cell: Cell,
+    measured: Measured,
+    *,
+    plan: RunPlan,
+    references: References,
+    baseline: Measured | None,
+    twin: tuple[str, Measured] | None,
 ) -> Result:
-    """The row of a cell that ran under `plan`. `reference` names the baseline row."""
+    """The row of a cell that ran under `plan`. `twin`: name and findings of the row that its captions should equal."""
     artifact, captioned, timed = measured.artifact, measured.captioned, measured.timed
     status, reason = _judge(plan, timed)
     empty = failed_row(cell, captioned.runtime_version, status, reason)
-    compared = {s: _parity(s, reference, captioned, baseline) for s in Search}
+    compared = {search: _parity(search, captioned, twin) for search in Search}
     return replace(
         empty,
         size_bytes=Sizes(**artifact.size_bytes),
@@ -116,14 +123,28 @@ def _quality(captioned: Captioned, baseline: Measured | None, references: Refere
     return replace(quality, cider_difference_ci95=difference)
 
 
-def _parity(search: Search, reference: str, captioned: Captioned, baseline: Measured | None) -> Parity | None:
-    """Agreement with the baseline row; None when there is none to agree with."""
-    if baseline is None:
+def choose_twin(cell: Cell, cells: Sequence[Cell], baseline: Cell) -> Cell | None:
+    """The row that this one's captions should equal: the same captioner after the same techniques, best in fp32.
+
+    That is the baseline for its own kin. Another captioner's captions would say nothing about a conversion.
+    """
+    kin = [
+        c for c in cells if (c.recipe.captioner, c.recipe.technique) == (cell.recipe.captioner, cell.recipe.technique)
+    ]
+    full = [c for c in kin if c.recipe.encoder is Precision.FP32 and c.recipe.decoder is Precision.FP32]
+    return baseline if baseline in kin else next(iter([*full, *kin]), None)
+
+
+def _parity(search: Search, captioned: Captioned, twin: tuple[str, Measured] | None) -> Parity | None:
+    """Agreement with the twin row; None when there is none to agree with."""
+    if twin is None:
         return None
-    theirs, ours = baseline.captioned.ids(search), captioned.ids(search)
+    reference, measured = twin
+    baseline = measured.captioned
+    theirs, ours = baseline.ids(search), captioned.ids(search)
     differing = [image for image in theirs if theirs[image] != ours[image]]
     agreed = [_agreement(theirs[image], ours[image]) for image in theirs]
-    sentences = baseline.captioned.sentences(search), captioned.sentences(search)
+    sentences = baseline.sentences(search), captioned.sentences(search)
     listed = [
         Divergence(image, sentences[0][image], sentences[1][image], first_divergence(theirs[image], ours[image]))
         for image in differing[:LISTED_DIVERGENCES]
@@ -132,7 +153,7 @@ def _parity(search: Search, reference: str, captioned: Captioned, baseline: Meas
         reference=reference,
         captions_identical=1 - len(differing) / len(theirs),
         tokens_identical=sum(equal for equal, _ in agreed) / sum(total for _, total in agreed),
-        max_abs_difference=_max_abs_difference(baseline.captioned.probe, captioned.probe),
+        max_abs_difference=_max_abs_difference(baseline.probe, captioned.probe),
         divergences=tuple(listed),
     )
 

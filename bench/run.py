@@ -21,7 +21,7 @@ from bench.result import (
     Status,
 )
 from bench.result_file import write_results
-from bench.rows import Measured, failed_row, measured_row
+from bench.rows import Measured, choose_twin, failed_row, measured_row
 from bench.runtimes import find_runtime
 from bench.statistics import noise_floor
 from bench.suite import Cell, Suite
@@ -212,14 +212,17 @@ def _rows(
     references: Mapping[str, tuple[str, ...]],
 ) -> tuple[Result, ...]:
     """All rows in the suite's order."""
+    ran = [cell for cell in suite.cells if cell in measured]
     baseline = measured.get(suite.baseline)
-    name = suite.baseline.name
-    return tuple(
-        failures[cell]
-        if cell in failures
-        else measured_row(cell, measured[cell], plan=plan, references=references, baseline=baseline, reference=name)
-        for cell in suite.cells
-    )
+
+    def row(cell: Cell) -> Result:
+        if cell in failures:
+            return failures[cell]
+        chosen = choose_twin(cell, ran, suite.baseline)
+        twin = (chosen.name, measured[chosen]) if chosen and chosen in measured else None
+        return measured_row(cell, measured[cell], plan=plan, references=references, baseline=baseline, twin=twin)
+
+    return tuple(row(cell) for cell in suite.cells)
 
 
 def _plan(suite: Suite, options: Options) -> RunPlan:

@@ -86,12 +86,8 @@ def fit(
     work.mkdir(parents=True, exist_ok=True)
     path = work / "checkpoint.npz"
     checkpoint = load_checkpoint(path, model, optimizer) or Checkpoint.start(model)
-    if checkpoint.epoch:
-        say(f"{spec.name}: training resumes after epoch {checkpoint.epoch}")
     steps = steps_per_epoch(data.train_captions, spec)
-    counter.assign(checkpoint.epoch * steps)
-    for constraint in constraints:
-        constraint.restore(checkpoint.epoch * steps)
+    _take_up(spec, checkpoint.epoch, checkpoint.epoch * steps, counter, constraints)
     settled = max((constraint.settled_from() for constraint in constraints), default=0)
     while checkpoint.epoch < spec.epochs and not checkpoint.is_stale(spec.patience):
         loss = _train_epoch(spec, checkpoint.epoch, data, optimizer, train_step)
@@ -102,6 +98,15 @@ def fit(
         say(f"{spec.name}: epoch {checkpoint.epoch}: loss {loss:.3f}, validation CIDEr {cider:.3f}")
     model.set_weights(checkpoint.best_weights)
     return Fitted(checkpoint, checkpoint.epoch * steps, time.monotonic() - started)
+
+
+def _take_up(spec: CaptionerSpec, epoch: int, step: int, counter: Any, constraints: Sequence[Constraint]) -> None:
+    """Go on after `epoch` epochs and `step` steps; both are 0 at the start."""
+    if epoch:
+        say(f"{spec.name}: training resumes after epoch {epoch}")
+    counter.assign(step)
+    for constraint in constraints:
+        constraint.restore(step)
 
 
 def steps_per_epoch(captions: Sequence[Sequence[Sequence[int]]], spec: CaptionerSpec) -> int:

@@ -120,6 +120,12 @@ def _is_dense_twin(one: Result, row: Result) -> bool:
     return one.captioner == row.captioner and is_full_precision(one) and not is_compressed(one)
 
 
+def technique_of(row: Result) -> str:
+    """What was done in Keras: one chain for both halves, or the encoder's and the decoder's."""
+    encoder, decoder = row.encoder.technique, row.decoder.technique
+    return encoder if encoder == decoder else f"{encoder}/{decoder}"
+
+
 def is_compressed(row: Result) -> bool:
     """Whether a technique was applied in Keras."""
     return {row.encoder.technique, row.decoder.technique} != {"none"}

@@ -7,13 +7,16 @@ from bench.result import Phase, Result, Results, row_name
 from bench.result_file import read_results
 from models.errors import ConfigError
 from models.files import write_text_atomic
+from reports.comparison import is_compressed, is_full_precision, technique_of
 from reports.markdown import figure_text
 from reports.report import Report, make_report
 from reports.tables import headline_table
-from reports.text import escape, milliseconds, name_text, percent, ratio, table
+from reports.text import DASH, escape, megabytes, milliseconds, name_text, percent, ratio, score, table
 from reports.verdict import render_conditions, render_verdict
 
 PUBLISHED = Path("reports/published")
+# The runtime whose rows the table of techniques shows.
+COMPRESSION_RUNTIME = "onnxruntime"
 # What a first screen holds.
 README_ROWS = 8
 
@@ -24,7 +27,9 @@ def render_readme(readme: str, published: Path) -> str:
     report = make_report(read_results(flickr8k / "results.json"))
     figure = (flickr8k / "figure.svg").as_posix()
     readme = replace_between(readme, "results", readme_block(report, figure))
-    return replace_between(readme, "study", study_block(read_results(published / "study_loop" / "results.json")))
+    readme = replace_between(readme, "study", study_block(read_results(published / "study_loop" / "results.json")))
+    techniques = make_report(read_results(published / "techniques" / "results.json"))
+    return replace_between(readme, "compression", compression_block(techniques))
 
 
 def readme_block(report: Report, figure: str | None) -> str:
@@ -52,6 +57,35 @@ def study_block(results: Results) -> str:
         "[Report](reports/published/study_loop/report.md)."
     )
     return f"{table(headers, rows, words=(0, 5))}\n\n{conditions}"
+
+
+def compression_block(report: Report) -> str:
+    """What each technique is worth on one runtime, beside the dense captioner."""
+    rows = [row for row in report.results.rows if row.runtime == COMPRESSION_RUNTIME and row.size_bytes and row.quality]
+    dense = next(row for row in rows if not is_compressed(row) and is_full_precision(row))
+    headers = ("technique", "precision", "CIDEr", "file (MB)", "zipped (MB)", "zipped, smaller", "different captions")
+    cells = [_technique_cells(row, dense) for row in rows]
+    conditions = (
+        f"{report.results.test_images} test scenes, captions and files of {name_text(COMPRESSION_RUNTIME)}. A gain "
+        "over `none` may be more training alone: compare with `train_on`."
+    )
+    return f"{table(headers, cells, words=(0, 1))}\n\n{conditions}"
+
+
+def _technique_cells(row: Result, dense: Result) -> list[str]:
+    sizes, quality, base = row.size_bytes, row.quality, dense.size_bytes
+    if sizes is None or quality is None or base is None:
+        raise ConfigError(f"{row_name(row)} has no sizes or no quality; measure it again.")
+    half = (quality.cider_ci95[1] - quality.cider_ci95[0]) / 2
+    return [
+        name_text(technique_of(row)),
+        row.decoder.precision,
+        f"{score(quality.cider)} ± {score(half)}",
+        megabytes(sizes.total),
+        megabytes(sizes.deflated),
+        DASH if row is dense else ratio(base.deflated / sizes.deflated),
+        f"{quality.distinct_captions}/{quality.images}",
+    ]
 
 
 def _study_cells(row: Result, baseline: Result) -> list[str]:

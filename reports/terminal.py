@@ -15,7 +15,7 @@ from reports.text import megabytes, milliseconds, ratio, score
 from reports.verdict import render_verdict
 
 HEADERS = ("row", "MB", "BLEU-4", "CIDEr", "same captions", "ms", "faster", "status")
-LOG_WIDTH = 120
+LOG_WIDTH = 160
 
 
 def print_summary(results_path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import settings
 from bench.quality import cider_mean
 from convert.artifact import Artifact, load_artifact
 from convert.build import ArtifactBuilder, train
+from convert.compress import compress
 from convert.recipe import Recipe
 from convert.store import Entry, Store
 from models.captioner import Captioner, load_captioner
@@ -81,6 +82,12 @@ def trained(store: Store, dataset: Dataset) -> Callable[[str], Entry]:
 def captioner(trained: Callable[[str], Entry]) -> Callable[[str], Captioner]:
     """The tiny captioner of a decoder, in Keras."""
     return lambda decoder: load_captioner(trained(decoder).path)
+
+
+@pytest.fixture(scope="session")
+def compressed(store: Store, dataset: Dataset, trained: Callable[[str], Entry]) -> Callable[[str, str], Entry]:
+    """The tiny captioner of a decoder after a chain of techniques; chains share what they have in common."""
+    return lambda chain, decoder: compress(store, trained(decoder), chain, dataset, cider_mean)
 
 
 @pytest.fixture(scope="session")

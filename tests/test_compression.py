@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bench.quality import cider_mean
+from convert.store import Entry
 from models.captioner import Captioner, caption_features, load_captioner, save_captioner
 from models.compression.base import Ask, Context, Scope
 from models.compression.batch_norm import fold_batch_norms
@@ -16,6 +17,7 @@ from models.compression.chain import ScopedAsk, parse_technique
 from models.compression.clustering import shared_values
 from models.compression.compress import apply_technique, compressions, spec_of
 from models.compression.constraints import is_clustered, is_sparse, kept_structure
+from models.compression.qat import quantized_layers_of
 from models.compression.registry import TECHNIQUES
 from models.compression.weights import Weight, all_weights, choose_weights
 from models.datasets import Dataset
@@ -24,13 +26,21 @@ from models.errors import CompressionError, ConfigError, TrainingError
 from models.spec import EncoderTraining
 
 Compress = Callable[..., Captioner]
+PCQAT = "prune80(epochs=4)+cluster16(epochs=1)+qat(epochs=1)"  # shared with test_compressed_files.py
 
 
 @pytest.fixture
-def compress(dataset: Dataset, captioner: Callable[[str], Captioner], tmp_path: Path) -> Compress:
+def compress(
+    dataset: Dataset,
+    captioner: Callable[[str], Captioner],
+    compressed: Callable[[str, str], Entry],
+    tmp_path: Path,
+) -> Compress:
     """Apply a chain to the tiny captioner of a decoder; `changed` fields of its spec are replaced."""
 
     def compress(chain: str, decoder: str = "attention", **changed: object) -> Captioner:
+        if not changed:
+            return load_captioner(compressed(chain, decoder).path)
         found = captioner(decoder)
         spec = replace(spec_of(found), **changed)  # type: ignore[arg-type]
         for scoped in parse_technique(chain, TECHNIQUES):
@@ -63,7 +73,7 @@ def test_pruning_reaches_its_sparsity_in_every_layer(compress: Compress) -> None
 
 
 def test_step_and_sequence_share_the_pruned_weights(compress: Compress) -> None:
-    pruned = compress("none/prune50(epochs=3)", "merge")
+    pruned = compress("none/prune80(epochs=4)", "merge")
     raw = np.random.default_rng(0).random((2, *pruned.config.raw_shape), np.float32)
     tokens = np.array([[1, 5, 6], [1, 7, 8]], np.int32)
     whole = pruned.decoder.sequence([raw, tokens]).numpy()
@@ -86,7 +96,7 @@ def test_constant_schedule_prunes_in_a_single_step(compress: Compress) -> None:
 
 
 def test_decoder_technique_leaves_the_encoder_alone(compress: Compress, captioner: Callable[[str], Captioner]) -> None:
-    pruned, dense = compress("none/prune50(epochs=3)"), captioner("attention")
+    pruned, dense = compress("none/prune80(epochs=4)", "merge"), captioner("merge")
     for ours, theirs in zip(pruned.encoder.get_weights(), dense.encoder.get_weights(), strict=True):
         assert np.array_equal(ours, theirs)
 
@@ -222,8 +232,8 @@ def test_loss_that_is_no_number_stops_the_fine_tuning(
 def test_missed_sparsity_fails_loudly(compress: Compress, monkeypatch: pytest.MonkeyPatch) -> None:
     """What TF-MOT's default of every 100 steps does on a short run."""
     monkeypatch.setattr("models.compression.pruning.Pruning.apply", lambda self, step: None)
-    with pytest.raises(CompressionError, match=r"did not reach 80% zeros: conv2/kernel 0\.0%"):
-        compress("prune80(epochs=4)")
+    with pytest.raises(CompressionError, match=r"did not reach 81% zeros: conv2/kernel 0\.0%"):
+        compress("prune81(epochs=4)")
 
 
 def test_killed_compression_goes_on_where_it_was(
@@ -320,9 +330,9 @@ def test_every_scope_of_every_technique_can_be_asked_for() -> None:
         assert str(ScopedAsk(technique.scopes[0], Ask(name, amount)))
 
 
-@pytest.mark.parametrize("decoder", ["attention", "merge"])
-def test_quantized_captioner_is_saved_and_loaded(compress: Compress, decoder: str, tmp_path: Path) -> None:
-    quantized = compress("qat(epochs=1)", decoder)
+@pytest.mark.parametrize(("chain", "decoder"), [(PCQAT, "attention"), ("none/qat(epochs=1,layers=dense)", "merge")])
+def test_quantized_captioner_is_saved_and_loaded(compress: Compress, chain: str, decoder: str, tmp_path: Path) -> None:
+    quantized = compress(chain, decoder)
     folder = tmp_path / "quantized"
     folder.mkdir()
     save_captioner(quantized, folder)
@@ -336,7 +346,7 @@ def test_quantized_captioner_is_saved_and_loaded(compress: Compress, decoder: st
 
 def test_quantization_keeps_zeros_and_clusters(compress: Compress) -> None:
     """TF-MOT calls it PCQAT."""
-    small = compress("prune80(epochs=4)+cluster16(epochs=1)+qat(epochs=1)")
+    small = compress(PCQAT)
     weights = [weight for weight in all_weights(small) if weight.values.size >= 1024]
     assert len(weights) > 5
     for weight in weights:
@@ -344,24 +354,27 @@ def test_quantization_keeps_zeros_and_clusters(compress: Compress) -> None:
         assert weight.reached().values <= 16, weight.layer
 
 
-def test_quantizing_one_half_leaves_the_other_in_float(compress: Compress) -> None:
-    decoder = compress("none/qat(epochs=1,layers=dense)")
-    assert decoder.config.arithmetic == "int8_dense"
-    assert decoder.config.prepare_arithmetic == "float"
-    encoder = compress("qat(epochs=1)/none")
-    assert encoder.config.arithmetic == "float"
-    assert encoder.config.prepare_arithmetic == "int8"
+@pytest.mark.parametrize(
+    ("scope", "arithmetic", "prepare"),
+    [(Scope.DECODER, "int8_dense", "float"), (Scope.ENCODER, "float", "int8"), (Scope.CAPTIONER, "int8_dense", "int8")],
+)
+def test_quantizing_one_half_leaves_the_other_in_float(
+    captioner: Callable[[str], Captioner], scope: Scope, arithmetic: str, prepare: str
+) -> None:
+    ask = Ask("qat", options=(("layers", "dense"),))
+    config = quantized_layers_of(captioner("merge"), ask, scope).config
+    assert (config.arithmetic, config.prepare_arithmetic) == (arithmetic, prepare)
 
 
 def test_slim_captioner_has_fewer_multiply_adds(compress: Compress) -> None:
-    slim = compress("slim50(epochs=1)", "merge")
+    slim = compress("slim50(epochs=1)")
     (record,) = compressions(slim.card)
     for part in ("encoder", "step"):
         assert record["multiply_adds"][part] <= 0.5 * record["multiply_adds_before"][part]
     assert record["parameters"] < 0.7 * record["parameters_before"]
 
 
-@pytest.mark.parametrize("chain", ["student50", "distill_words50", "distill_captions50"])
+@pytest.mark.parametrize("chain", ["distill_words50", "distill_captions50"])
 def test_student_is_half_as_wide(compress: Compress, chain: str) -> None:
     student = compress(f"{chain}(epochs=1)", "merge")
     assert (student.config.units, student.config.embedding) == (16, 8)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.suite import load_suite, suite_names
+from bench.rows import choose_twin
+from bench.suite import Cell, load_suite, suite_names
 from convert.recipe import Format, Graph, Precision, Recipe, expand_recipes, parse_precisions
 from models.errors import ConfigError
 
@@ -100,3 +101,22 @@ def test_recipe_names_are_slugs() -> None:
 def test_precision_names_both_halves_or_each() -> None:
     assert parse_precisions("fp16") == (Precision.FP16, Precision.FP16)
     assert parse_precisions("int8_static+fp32") == (Precision.INT8_STATIC, Precision.FP32)
+
+
+def test_captions_are_compared_with_those_of_the_same_weights() -> None:
+    """A pruned captioner says other things than the dense one; its conversions should not."""
+    dense, onnx = Recipe("a", Format.SAVED_MODEL), Recipe("a", Format.ONNX, Precision.INT8_STATIC)
+    pruned = [
+        Recipe("a", format_, precision, precision, technique="prune80")
+        for format_, precision in (
+            (Format.TFLITE, Precision.INT8_STATIC),
+            (Format.TFLITE, Precision.FP32),
+            (Format.ONNX, Precision.FP32),
+        )
+    ]
+    quantized = Recipe("a", Format.TFLITE, Precision.INT8_STATIC, Precision.INT8_STATIC, technique="qat")
+    cells = [Cell(recipe, "tensorflow") for recipe in (dense, onnx, *pruned, quantized)]
+    twins = {cell.recipe: choose_twin(cell, cells, cells[0]) for cell in cells}
+    assert twins[onnx] == twins[dense] == cells[0]
+    assert {twins[recipe] for recipe in pruned} == {cells[3]}
+    assert twins[quantized] == cells[-1]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Scope
 from models.compression.batch_norm import fold_batch_norms
+from models.compression.change import Change
 from models.compression.constraints import SharedValues, is_sparse
 from models.compression.finetuning import FineTuning, fine_tune
 from models.compression.weights import choose_weights
@@ -46,7 +47,7 @@ def cluster(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> O
         return [SharedValues(weight) for weight in weights]
 
     tuning = FineTuning.of(ask, share=0.25, at_least=3, rate=0.2)
-    outcome = fine_tune(captioner, ask, scope, context, tuning, weights, constraints, share, gradually=False)
+    outcome = fine_tune(captioner, ask, scope, context, tuning, Change(share, weights, constraints))
     many = [f"{r.layer}/{r.weight} {r.values}" for r in outcome.reached if r.values > count]
     if many:
         raise CompressionError(f"'{ask}' left more than {count} values: {', '.join(many)}.")

@@ -15,8 +15,9 @@ from typing import Any
 
 from models.captioner import Captioner, initial_inputs, keras_step
 from models.compression.base import Ask, Context, Outcome, Scope
+from models.compression.change import Change, Norms
 from models.compression.finetuning import FineTuning
-from models.compression.reproduction import Norms, reproduce_features
+from models.compression.reproduction import reproduce_features
 from models.decoders import build_decoder, decoder_entry
 from models.decoding import Search, decode
 from models.encoders import build_encoder, encoder_entry
@@ -75,18 +76,8 @@ def distill_features(captioner: Captioner, ask: Ask, scope: Scope, context: Cont
         )
     tuning = FineTuning.of(ask, share=1.0, at_least=2, rate=5.0)
     tuning = replace(tuning, epochs=tuning.epochs or context.spec.epochs)
-    return reproduce_features(
-        student,
-        ask,
-        context,
-        tuning,
-        [],
-        lambda steps: [],
-        lambda: None,
-        gradually=False,
-        dense=captioner,
-        norms=Norms.KEEP if _is_pretrained(ask) else Norms.LEARN,
-    )
+    norms = Norms.KEEP if _is_pretrained(ask) else Norms.LEARN
+    return reproduce_features(student, ask, context, tuning, Change(dense=captioner, norms=norms))
 
 
 def _is_pretrained(ask: Ask) -> bool:

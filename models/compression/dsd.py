@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Scope
+from models.compression.change import Change
 from models.compression.finetuning import FineTuning, fine_tune, require_captions
 from models.compression.pruning import check_prune, prune
 from models.compression.weights import choose_weights, describe
@@ -33,10 +34,7 @@ def dense_sparse_dense(captioner: Captioner, ask: Ask, scope: Scope, context: Co
         scope,
         replace(context, work=context.work / "dense"),
         replace(tuning, rate=tuning.rate * DENSE_RATE),
-        weights,
-        lambda steps: [],
-        lambda: None,
-        gradually=False,
+        Change(weights=weights),
     )
     return replace(
         dense,

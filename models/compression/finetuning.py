@@ -1,16 +1,15 @@
 """Fine-tuning after a compression: on captions, or without labels by reproducing the dense encoder's features."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Scope
-from models.compression.constraints import kept_structure
-from models.compression.reproduction import Norms, reproduce_features, reproduction_steps
-from models.compression.weights import Weight, all_weights, describe
+from models.compression.change import Change
+from models.compression.reproduction import reproduce_features, reproduction_steps
+from models.compression.weights import describe
 from models.datasets.base import Split
 from models.errors import ConfigError
-from models.fitting import Constraint, Teacher, fine_tuning, fit, steps_per_epoch, validation_captions
+from models.fitting import fine_tuning, fit, steps_per_epoch, validation_captions
 from models.spec import CaptionerSpec, EncoderTraining
 from models.training_data import training_data
 
@@ -64,64 +63,18 @@ def require_captions(ask: Ask, scope: Scope, context: Context) -> None:
 
 
 def fine_tune(
-    captioner: Captioner,
-    ask: Ask,
-    scope: Scope,
-    context: Context,
-    tuning: FineTuning,
-    weights: Sequence[Weight],
-    constraints: Callable[[int], Sequence[Constraint]],
-    compress: Callable[[], None],
-    *,
-    gradually: bool = True,
-    teacher: Teacher | None = None,
-    dense: Captioner | None = None,
-    norms: Norms = Norms.KEEP,
+    captioner: Captioner, ask: Ask, scope: Scope, context: Context, tuning: FineTuning, change: Change
 ) -> Outcome:
-    """Score what `compress` alone does, then fine-tune under `constraints(steps)` from the weights before it.
-
-    Where the compression is not reached gradually (`gradually` false), fine-tuning starts after `compress`.
-    Other weights keep the zeros and shared values that they have. A frozen encoder learns the features of `dense`.
-    Works in place.
-    """
+    """Carry out a change and fine-tune, in place: on captions, or a frozen encoder on the dense one's features."""
     if is_reproduction(scope, context):
-        return reproduce_features(
-            captioner,
-            ask,
-            context,
-            tuning,
-            weights,
-            constraints,
-            compress,
-            gradually=gradually,
-            dense=dense,
-            norms=norms,
-        )
+        return reproduce_features(captioner, ask, context, tuning, change)
     spec = tuning.spec(ask, context, context.inputs(scope))
     data = training_data(spec, captioner, context.dataset, context.cache)
+
+    def score() -> float:
+        return context.score(*validation_captions(spec, captioner, data))
+
     steps = spec.epochs * steps_per_epoch(data.train_captions, spec)
-    # Errors of a schedule come before anything is computed; clusters are read off once they are there.
-    mine = list(constraints(steps)) if gradually else []
-    others = [weight for weight in all_weights(captioner) if not _is_one_of(weight, weights)]
-    kept = kept_structure(others)
-    before = [weight.values for weight in weights]
-    compress()
-    mine = mine or list(constraints(steps))
-    cider = context.score(*validation_captions(spec, captioner, data))
-    if gradually:
-        for weight, values in zip(weights, before, strict=True):
-            weight.variable.assign(values)
-    fitted = fit(
-        captioner,
-        data,
-        spec,
-        work=context.work,
-        score=context.score,
-        constraints=[*mine, *kept],
-        teacher=teacher,
-    )
-    return Outcome(captioner, describe(weights), spec.epochs, fitted.steps, fitted.seconds, cider)
-
-
-def _is_one_of(weight: Weight, weights: Sequence[Weight]) -> bool:
-    return any(weight.variable is other.variable for other in weights)
+    constraints, cider = change.carry_out(captioner, steps, score)
+    fitted = fit(captioner, data, spec, work=context.work, score=context.score, constraints=constraints)
+    return Outcome(captioner, describe(change.weights), spec.epochs, fitted.steps, fitted.seconds, cider)

@@ -6,6 +6,7 @@ that alone.
 
 from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Scope
+from models.compression.change import Change
 from models.compression.finetuning import FineTuning, fine_tune, require_captions
 
 
@@ -17,4 +18,4 @@ def check_train_on(captioner: Captioner, ask: Ask, scope: Scope, context: Contex
 def train_on(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Outcome:
     """Train as long and at the rate that `prune` does, without pruning."""
     tuning = FineTuning.of(ask, share=0.5, at_least=6, rate=0.5)
-    return fine_tune(captioner, ask, scope, context, tuning, [], lambda steps: [], lambda: None, gradually=False)
+    return fine_tune(captioner, ask, scope, context, tuning, Change())

@@ -14,6 +14,7 @@ import numpy as np
 
 from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Reached, Scope
+from models.compression.change import Change, Start
 from models.compression.finetuning import FineTuning, fine_tune, planned_steps
 from models.compression.weights import Weight, choose_weights
 from models.errors import CompressionError, ConfigError
@@ -83,7 +84,8 @@ def prune(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Out
         return [Pruning(weight, schedule, end) for weight in weights]
 
     zero_at_once = functools.partial(_zero, weights, sparsity)
-    outcome = fine_tune(captioner, ask, scope, context, _tuning(ask), weights, constraints, zero_at_once)
+    change = Change(zero_at_once, weights, constraints, Start.DENSE)
+    outcome = fine_tune(captioner, ask, scope, context, _tuning(ask), change)
     _assert_sparsity(ask, outcome.reached, sparsity)
     return outcome
 
@@ -105,7 +107,8 @@ def prune_two_of_four(captioner: Captioner, ask: Ask, scope: Scope, context: Con
         return [Pruning(weight, schedule, 1, m_by_n=(2, 4)) for weight in weights]
 
     zero_at_once = functools.partial(_two_of_four, weights)
-    outcome = fine_tune(captioner, ask, scope, context, _tuning(ask), weights, constraints, zero_at_once)
+    change = Change(zero_at_once, weights, constraints, Start.DENSE)
+    outcome = fine_tune(captioner, ask, scope, context, _tuning(ask), change)
     _assert_sparsity(ask, outcome.reached, 0.5)
     return outcome
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Scope
+from models.compression.change import Change
 from models.compression.encoder_qat import quantize_encoder, require_quantizable, settle_encoder_ranges
 from models.compression.finetuning import FineTuning, fine_tune
 from models.datasets.base import Split
@@ -41,20 +42,18 @@ def train_quantized(captioner: Captioner, ask: Ask, scope: Scope, context: Conte
 
     The layers of `prepare` ship in the encoder's file, so they are rounded with the encoder.
     """
-    quantized = _quantized(captioner, ask, scope)
+    quantized = quantized_layers_of(captioner, ask, scope)
     tuning = FineTuning.of(ask, share=0.25, at_least=3, rate=0.2)
 
     def settle() -> None:
         _settle(quantized, scope, context)
 
-    outcome = fine_tune(
-        quantized, ask, scope, context, tuning, [], lambda steps: [], settle, gradually=False, dense=captioner
-    )
+    outcome = fine_tune(quantized, ask, scope, context, tuning, Change(settle, dense=captioner))
     settle()
     return replace(outcome, notes={"arithmetic": LAYERS[ask.option("layers", "all")].value})
 
 
-def _quantized(captioner: Captioner, ask: Ask, scope: Scope) -> Captioner:
+def quantized_layers_of(captioner: Captioner, ask: Ask, scope: Scope) -> Captioner:
     """The same weights in layers that round."""
     config = captioner.config
     if scope is not Scope.DECODER:

@@ -6,9 +6,9 @@ neural networks" (arXiv 1707.06168), reproduce feature maps layer by layer; here
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from models.captioner import Captioner
 from models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from models.compression.base import Ask, Context, Outcome
-from models.compression.constraints import kept_structure
-from models.compression.weights import Weight, all_weights, describe
+from models.compression.change import Change, Norms
+from models.compression.weights import describe
 from models.datasets.base import Split
 from models.errors import TrainingError
 from models.features import cached_features
@@ -40,58 +40,44 @@ LEARNING_RATE = 2e-4
 RECALIBRATION_BATCHES, RECALIBRATION_MOMENTUM = 24, 0.85
 
 
-class Norms(StrEnum):
-    """What happens to the batch norms of an encoder that reproduces features."""
-
-    KEEP = "keep"  # the channels are those of the dense encoder, and so are their statistics
-    MEASURE = "measure"  # other channels: statistics are measured once, then kept
-    LEARN = "learn"  # an encoder from noise: they learn with it, and are measured at the end
-
-
 Arrays = tuple[NDArray[np.float16], NDArray[np.float16]]  # pixels, dense features
 
 
 def reproduce_features(
-    captioner: Captioner,
-    ask: Ask,
-    context: Context,
-    tuning: "FineTuning",
-    weights: Sequence[Weight],
-    constraints: Callable[[int], Sequence[Constraint]],
-    compress: Callable[[], None],
-    *,
-    gradually: bool,
-    dense: Captioner | None = None,
-    norms: Norms = Norms.KEEP,
+    captioner: Captioner, ask: Ask, context: Context, tuning: "FineTuning", change: Change
 ) -> Outcome:
-    """Train the encoder, in place, to give the features of the encoder of `dense` (by default of itself, before)."""
+    """Carry out a change and train the encoder, in place, to give the features of the dense one."""
     started = time.monotonic()
     images = [image.id for image in context.dataset.images(Split.TRAIN)[: tuning.images]]
-    arrays = _arrays(captioner, dense or captioner, images, context)
-    spec = tuning.spec(ask, context, EncoderTraining.FROZEN)
+    arrays = _arrays(captioner, change.dense or captioner, images, context)
+    encoder, pixels = captioner.encoder, arrays[0]
+
+    def score() -> float:
+        if change.norms is not Norms.KEEP:
+            measure_batch_norms(encoder, pixels)
+        return _validation_cider(captioner, context)
+
     epochs, steps = reproduction_epochs(tuning), reproduction_steps(tuning, len(images))
-    before = [weight.values for weight in weights]
-    mine = list(constraints(steps)) if gradually else []
-    compress()
-    mine = mine or list(constraints(steps))
-    if norms is not Norms.KEEP:
-        recalibrate_batch_norms(captioner.encoder, arrays[0])
-    cider = _validation_cider(captioner, context)
-    if gradually:
-        for weight, values in zip(weights, before, strict=True):
-            weight.variable.assign(values)
-    chosen = {id(weight.variable) for weight in weights}
-    others = kept_structure([w for w in all_weights(captioner) if id(w.variable) not in chosen])
-    layers = _batch_norms(captioner.encoder)
+    constraints, cider = change.carry_out(captioner, steps, score)
+    with _norms_that_learn(encoder, change.norms):
+        trainer = _Trainer(encoder, arrays, constraints, LEARNING_RATE * tuning.rate, str(ask))
+        trainer.run(epochs, context, context.spec.seed)
+    if change.norms is Norms.LEARN:
+        measure_batch_norms(encoder, pixels)
+    return Outcome(captioner, describe(change.weights), epochs, steps, time.monotonic() - started, cider)
+
+
+@contextmanager
+def _norms_that_learn(encoder: Any, norms: Norms) -> Iterator[None]:
+    """Batch norms that do not learn run in inference mode: what is deployed is what learns."""
+    layers = _batch_norms(encoder)
     for layer in layers:
-        layer.trainable = norms is Norms.LEARN  # else inference mode: what is deployed is what learns
-    trainer = _Trainer(captioner.encoder, arrays, [*mine, *others], LEARNING_RATE * tuning.rate, str(ask))
-    trainer.run(epochs, context, spec.seed)
-    for layer in layers:
-        layer.trainable = True
-    if norms is Norms.LEARN:
-        recalibrate_batch_norms(captioner.encoder, arrays[0])
-    return Outcome(captioner, describe(weights), epochs, steps, time.monotonic() - started, cider)
+        layer.trainable = norms is Norms.LEARN
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.trainable = True
 
 
 def reproduction_steps(tuning: "FineTuning", images: int) -> int:
@@ -167,7 +153,7 @@ def _reproduction_step(encoder: Any, optimizer: Any, constraints: Sequence[Const
     return step
 
 
-def recalibrate_batch_norms(encoder: Any, pixels: NDArray[np.float16]) -> None:
+def measure_batch_norms(encoder: Any, pixels: NDArray[np.float16]) -> None:
     """Let batch norms measure their means and variances anew on `pixels` (images, height, width, 3)."""
     norms = _batch_norms(encoder)
     momenta = [layer.momentum for layer in norms]

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Scope
+from models.compression.change import Change, Norms
 from models.compression.decoder_axes import slim_decoder, units_for_share
 from models.compression.finetuning import FineTuning, fine_tune
-from models.compression.reproduction import Norms
 from models.compression.slimming import slim_encoder
 
 
@@ -25,19 +25,7 @@ def slim(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Outc
     """
     smaller = _slim(captioner, ask, scope)
     tuning = FineTuning.of(ask, share=0.5, at_least=6, rate=1.0)
-    return fine_tune(
-        smaller,
-        ask,
-        scope,
-        context,
-        tuning,
-        [],
-        lambda steps: [],
-        lambda: None,
-        gradually=False,
-        dense=captioner,
-        norms=Norms.MEASURE,
-    )
+    return fine_tune(smaller, ask, scope, context, tuning, Change(dense=captioner, norms=Norms.MEASURE))
 
 
 def _slim(captioner: Captioner, ask: Ask, scope: Scope) -> Captioner:

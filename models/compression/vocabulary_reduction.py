@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Scope
+from models.compression.change import Change
 from models.compression.finetuning import FineTuning, fine_tune
 from models.compression.rebuilding import rebuild_decoder
 from models.errors import ConfigError
@@ -33,7 +34,7 @@ def reduce_vocabulary(captioner: Captioner, ask: Ask, scope: Scope, context: Con
     # A vocabulary is sorted by frequency, see Vocabulary.build.
     smaller = replace(smaller, vocabulary=Vocabulary(captioner.vocabulary.words[:kept]))
     tuning = FineTuning.of(ask, share=0.2, at_least=2, rate=0.2)
-    outcome = fine_tune(smaller, ask, scope, context, tuning, [], lambda steps: [], lambda: None, gradually=False)
+    outcome = fine_tune(smaller, ask, scope, context, tuning, Change())
     return replace(outcome, notes={"words_before": len(captioner.vocabulary), "words": kept})
 
 

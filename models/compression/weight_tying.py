@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Scope
+from models.compression.change import Change
 from models.compression.finetuning import FineTuning, fine_tune
 from models.compression.rebuilding import rebuild_decoder
 from models.errors import ConfigError
@@ -29,7 +30,7 @@ def tie_weights(captioner: Captioner, ask: Ask, scope: Scope, context: Context) 
     """Share the embedding with the last layer and fine-tune the decoder."""
     tied = rebuild_decoder(captioner, replace(captioner.config, output=Output.TIED.value), _tied_weights(captioner))
     tuning = FineTuning.of(ask, share=0.25, at_least=3, rate=0.5)
-    return fine_tune(tied, ask, scope, context, tuning, [], lambda steps: [], lambda: None, gradually=False)
+    return fine_tune(tied, ask, scope, context, tuning, Change())
 
 
 def _tied_weights(captioner: Captioner) -> dict[str, list[Any]]:
