@@ -108,7 +108,7 @@ def verdict(
 def _too_few(wanted_samples: int, wanted_seconds: float, samples: int, seconds: float) -> str:
     return (
         f"{samples} samples in {seconds:.1f} s, and {wanted_samples} in {wanted_seconds:g} s "
-        "are needed: run without --quick or with more rounds"
+        "are needed: run without --quick, or raise the plan's minimum_seconds"
     )
 
 

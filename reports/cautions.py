@@ -1,5 +1,6 @@
 """What a reader must know before trusting the numbers: a closed list, each with what to do about it."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -66,9 +67,12 @@ def _by_reason(kind: CautionKind, status: Status, rows: Rows, remedy: str) -> It
     reasons: dict[str, list[Comparison]] = {}
     for item in rows:
         if item.row.status is status:
-            reasons.setdefault(item.row.reason, []).append(item)
-    for reason, items in reasons.items():
-        yield Caution(kind, f"{_names(items)}: {escape(reason) or 'no reason given'}", remedy)
+            # Rows that differ by their numbers only share a line.
+            reasons.setdefault(re.sub(r"\d[\d.]*", "#", item.row.reason), []).append(item)
+    for items in reasons.values():
+        reason = items[0].row.reason
+        example = "" if len({item.row.reason for item in items}) == 1 else " (the first; the others are alike)"
+        yield Caution(kind, f"{_names(items)}: {escape(reason) or 'no reason given'}{example}", remedy)
 
 
 def _constant(results: Results, rows: Rows, baseline: Comparison | None) -> Iterator[Caution]:

@@ -95,13 +95,13 @@ def _faster(item: Comparison) -> str:
 
 
 def status_text(item: Comparison) -> str:
-    """The worth of a row, why, and the upstream thread."""
+    """The worth of a row, why it failed, and the upstream thread."""
     row = item.row
     gate = ", below the quality gate" if item.in_gate is False else ""
     gate += ", **collapsed**" if item.collapsed else ""
     gate += f", {escape(row.note)}" if row.note else ""
-    if row.status is Status.VALID:
-        return f"valid{gate}"
+    if row.status in (Status.VALID, Status.QUICK):  # why rows are quick stands once, in the cautions
+        return f"{row.status}{gate}"
     reason = f": {escape(row.reason)}" if row.reason else ""
     thread = f" ({link('thread', row.thread)})" if row.thread else ""
     return f"{row.status}{gate}{reason}{thread}"

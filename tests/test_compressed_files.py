@@ -28,11 +28,11 @@ QUANTIZED = f"{CLUSTERED}+qat(epochs=1)"
 
 @pytest.fixture
 def export(store: Store, dataset: Dataset, compressed: Callable[[str, str], Entry]) -> Export:
-    """The artifact of a chain on the tiny attention captioner, through the store as a suite does it."""
+    """The artifact of a chain on the tiny merge captioner, through the store as a suite does it."""
 
     def export(chain: str, format_: Format, precision: Precision = Precision.FP32) -> Artifact:
-        entry = compressed(chain, "attention")
-        recipe = Recipe("tiny-attention", format_, precision, precision, technique=chain)
+        entry = compressed(chain, "merge")
+        recipe = Recipe("tiny-merge", format_, precision, precision, technique=chain)
         return load_artifact(ArtifactBuilder(store, entry, dataset).build(recipe).path)
 
     return export
@@ -108,7 +108,7 @@ def test_what_chains_have_in_common_is_compressed_once(
     compressed: Callable[[str, str], Entry], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for chain in (PRUNED, CLUSTERED, QUANTIZED):
-        compressed(chain, "attention")
+        compressed(chain, "merge")
     capsys.readouterr()
-    compressed(QUANTIZED, "attention")
+    compressed(QUANTIZED, "merge")
     assert capsys.readouterr().err.count("reused") == 4  # trained, pruned, clustered, quantized
