@@ -75,7 +75,8 @@ def build_suite(suite: Suite, store: Store, dataset: Dataset) -> Built:
             artifacts |= dict.fromkeys(recipes, error)
             continue
         captioners[name, technique] = entry
-        artifacts |= _build_recipes(ArtifactBuilder(store, entry, dataset), recipes)
+        with ArtifactBuilder(store, entry, dataset) as builder:
+            artifacts |= _build_recipes(builder, recipes)
         release_memory()
     new = sum(not entry.reused for entry in captioners.values())
     say(f"{new} of {len(captioners)} captioners trained or compressed now, {len(artifacts)} artifacts")

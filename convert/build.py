@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from convert.artifact import ENCODER, Contract, artifact_facts
 from convert.calibration import Calibration, record_calibration
@@ -75,7 +75,10 @@ def adopt(store: Store, folder: Path) -> Entry:
 
 
 class ArtifactBuilder:
-    """Builds the artifacts of one trained captioner; loads Keras and calibrates only when something is missing."""
+    """Builds the artifacts of one trained captioner; loads Keras and calibrates only when something is missing.
+
+    A context manager: what recipes share while they are built is removed at its end.
+    """
 
     def __init__(self, store: Store, captioner: Entry, dataset: Dataset) -> None:
         self.store = store
@@ -83,6 +86,12 @@ class ArtifactBuilder:
         self.dataset = dataset
         self._scratch = tempfile.TemporaryDirectory()
         self._exported: dict[tuple[Format, str, Precision], str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._scratch.cleanup()
 
     @functools.cached_property
     def captioner(self) -> Captioner:

@@ -142,16 +142,16 @@ def same_weights(one: Result, other: Result) -> bool:
 
 
 def full_precision_twin(item: Comparison, rows: Sequence[Comparison]) -> Comparison | None:
-    """The fp32 row of the same captioner, runtime and graph; with the same technique if there is one."""
+    """The fp32 row of the same captioner, runtime and graph: after the same technique, else uncompressed."""
     row = item.row
     if is_full_precision(row):
         return None
-    techniques = (row.encoder.technique, row.decoder.technique)
     twins = [
         other
         for other in rows
         if is_full_precision(other.row)
         and (other.row.captioner, other.row.runtime, other.row.graph) == (row.captioner, row.runtime, row.graph)
     ]
-    same = [o for o in twins if (o.row.encoder.technique, o.row.decoder.technique) == techniques]
-    return next(iter([*same, *twins]), None)
+    same = [other for other in twins if technique_of(other.row) == technique_of(row)]
+    uncompressed = [other for other in twins if not is_compressed(other.row)]
+    return next(iter([*same, *uncompressed]), None)

@@ -44,7 +44,7 @@ def _quality_sentence(report: Report, winner: Comparison) -> str:
     quality, base = winner.row.quality, report.baseline.row.quality if report.baseline else None
     if quality is None or base is None:
         return ""
-    text = f"Its CIDEr is {_cider(quality)} against {_cider(base)}{_parity(winner)}"
+    text = f"Its CIDEr is {_cider(quality)} against {_cider(base)}{_parity(winner, report)}"
     if (winner.size_ratio or 1) < COMPRESSED:
         return f"{text}; {_why_not_smaller(report)}"
     return f"{text}."
@@ -55,12 +55,16 @@ def _cider(quality: Quality) -> str:
     return f"{score(quality.cider)} ± {score((high - low) / 2)}"
 
 
-def _parity(winner: Comparison) -> str:
-    parity = winner.row.parity
-    if parity is None:
-        return "; its captions were not compared with another runtime's"
-    share = percent(parity.captions_identical)
-    return f", and {share} of its captions equal those of {name_text(parity.reference)} word for word"
+def _parity(winner: Comparison, report: Report) -> str:
+    if winner.row.parity and winner.row.parity.reference != winner.name:
+        share, other = winner.row.parity.captions_identical, winner.row.parity.reference
+        return f", and {percent(share)} of its captions equal those of {name_text(other)} word for word"
+    # It is the reference of its own weights: what the others say of it is the same comparison.
+    for item in report.rows:
+        if item is not winner and item.row.parity and item.row.parity.reference == winner.name:
+            share = item.row.parity.captions_identical
+            return f", and {percent(share)} of its captions are those of {name_text(item.name)} word for word"
+    return "; no other row has the same weights, so its captions were compared with no other runtime's"
 
 
 def _size(item: Comparison) -> str:

@@ -1,6 +1,7 @@
 """One tiny captioner, trained once a session by the real trainer, and its artifacts, built by the real converters."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -91,17 +92,19 @@ def compressed(store: Store, dataset: Dataset, trained: Callable[[str], Entry]) 
 
 
 @pytest.fixture(scope="session")
-def build(store: Store, dataset: Dataset, trained: Callable[[str], Entry]) -> Callable[[Recipe], Artifact]:
+def build(store: Store, dataset: Dataset, trained: Callable[[str], Entry]) -> Iterator[Callable[[Recipe], Artifact]]:
     """The artifact of a recipe whose captioner is `tiny-attention` or `tiny-merge`."""
     builders: dict[str, ArtifactBuilder] = {}
+    open_builders = contextlib.ExitStack()
 
     def build(recipe: Recipe) -> Artifact:
         decoder = recipe.captioner.removeprefix("tiny-")
         if decoder not in builders:
-            builders[decoder] = ArtifactBuilder(store, trained(decoder), dataset)
+            builders[decoder] = open_builders.enter_context(ArtifactBuilder(store, trained(decoder), dataset))
         return load_artifact(builders[decoder].build(recipe).path)
 
-    return build
+    with open_builders:
+        yield build
 
 
 @pytest.fixture

@@ -33,7 +33,8 @@ def export(store: Store, dataset: Dataset, compressed: Callable[[str, str], Entr
     def export(chain: str, format_: Format, precision: Precision = Precision.FP32) -> Artifact:
         entry = compressed(chain, "merge")
         recipe = Recipe("tiny-merge", format_, precision, precision, technique=chain)
-        return load_artifact(ArtifactBuilder(store, entry, dataset).build(recipe).path)
+        with ArtifactBuilder(store, entry, dataset) as builder:
+            return load_artifact(builder.build(recipe).path)
 
     return export
 

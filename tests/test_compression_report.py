@@ -8,10 +8,12 @@ import pytest
 from bench.result import Captioner, Compression, Part, Reached, Result, Results, row_name
 from bench.result_file import read_results, write_results
 from reports.cautions import CautionKind
+from reports.comparison import full_precision_twin
 from reports.markdown import render_markdown
 from reports.report import make_report
 from reports.tables import headline_table
 from reports.terminal import print_summary
+from reports.verdict import render_verdict
 
 GOLDEN = Path(__file__).parent / "golden"
 FP32_TFLITE = "flickr8k.tflite.fp32 @ tflite"
@@ -127,3 +129,32 @@ def test_compressions_are_written_and_read(results: Results, tmp_path: Path) -> 
 
 def test_results_of_the_first_format_are_still_read() -> None:
     assert read_results(GOLDEN / "results.json").format_version == 1
+
+
+def quantized(row: Result, technique: str) -> Result:
+    part = Part(technique, "int8_static")
+    return replace(row, recipe=f"flickr8k.{technique}.tflite.int8_static", encoder=part, decoder=part)
+
+
+def test_quantized_row_is_timed_against_the_uncompressed_fp32_row_not_another_technique(results: Results) -> None:
+    rows = (results.rows[-1], *results.rows[:-1], quantized(results.rows[-1], "qat"))
+    report = make_report(replace(results, rows=rows))
+    (item,) = [item for item in report.rows if "qat" in item.name]
+    twin = full_precision_twin(item, report.rows)
+    assert twin is not None
+    assert twin.name == FP32_TFLITE
+
+
+def test_verdict_never_compares_a_winner_with_itself(results: Results) -> None:
+    winner = make_report(results).winner
+    assert winner is not None
+    assert winner.row.parity is not None
+    alone = replace(winner.row, parity=replace(winner.row.parity, reference=winner.name))
+    rows = tuple(alone if row_name(row) == winner.name else row for row in results.rows)
+    assert "compared with no other runtime" in render_verdict(make_report(replace(results, rows=rows)))
+    other = next(row for row in rows if row.parity and row is not alone and row_name(row) != results.baseline)
+    assert other.parity is not None
+    follows = replace(other, parity=replace(other.parity, reference=winner.name, captions_identical=0.91))
+    rows = tuple(follows if row is other else row for row in rows)
+    sentence = render_verdict(make_report(replace(results, rows=rows)))
+    assert f"91.0 % of its captions are those of `{row_name(follows)}` word for word" in sentence
