@@ -66,7 +66,8 @@ def report(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The test suite, with every runtime in one environment."""
     _install(session, "-e", ".[build,tflite,onnxruntime]", *_group("test"))
-    session.run("python", "-m", "pytest", *session.posargs)
+    # Two processes, a file of tests in one of them; the benchmark plugin has its own runs and can't be shared.
+    session.run("python", "-m", "pytest", "-n", "2", "--dist", "loadfile", "-p", "no:benchmark", *session.posargs)
 
 
 @nox.session

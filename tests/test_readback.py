@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -233,9 +232,8 @@ def test_a_tied_table_counts_twice_as_work(tmp_path: Path) -> None:
         tmp_path / EXPORTERS[format_](graph, Precision.FP32, Calibration({"step": []}), tmp_path)
         for format_ in DEPLOYED
     ]
-    tables = [[w for w in read_weights(file) if w.values.shape == (59, 16)] for file in files]
-    assert [len(table) for table in tables] == [1, 2]  # tf2onnx stores a transposed copy of it
-    assert np.array_equal(tables[1][0].values, tables[1][1].values)
+    tables = [[w for w in read_weights(file) if sorted(w.values.shape) == [16, 59]] for file in files]
+    assert [len(table) for table in tables] == [1, 1]
     assert [multiply_adds(file) for file in files] == [(16 + 32) * 128 + 32 * 32 + 32 * 16 + 16 * 59] * 2
 
 
@@ -285,9 +283,11 @@ def test_weights_that_the_tflite_file_rounds_are_read_rounded(tmp_path: Path) ->
             @ tf.quantization.fake_quant_with_min_max_vars_per_channel(kernel, *limits, narrow_range=True)
         }
 
-    model = SimpleNamespace(variables=[kernel])
-    graph = GraphFunction("made", model, tf.function(call, input_signature=[signature]), signature)
-    path = tmp_path / EXPORTERS[Format.TFLITE](graph, Precision.FP32, Calibration({}), tmp_path)
+    concrete = tf.function(call, input_signature=[signature]).get_concrete_function()
+    holder = tf.Module()
+    holder.kernel = kernel
+    path = tmp_path / "made.tflite"
+    path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([concrete], holder).convert())
     (weight,) = read_weights(path)
     assert weight.values == pytest.approx(ROUNDED.T, abs=1e-6)
     assert weight.integers is None
