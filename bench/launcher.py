@@ -55,7 +55,9 @@ class Launcher:
         partial.replace(out)
 
     def _run(self, runtime: str, arguments: Sequence[str]) -> str:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        # A pytest around this process (PYTEST_XDIST_WORKER, PYTEST_ADDOPTS) is not the harness's business.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        environment = inherited | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:
             done = subprocess.run(
                 [str(self.python(runtime)), *arguments],
