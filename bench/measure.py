@@ -17,6 +17,7 @@ from bench.result import Phase, RunPlan
 from bench.statistics import MAXIMUM_DRIFT, drift
 from bench.suite import Cell
 from convert.artifact import Artifact
+from convert.scheme import FLOAT
 from convert.store import Store
 from models.decoding import Search
 from models.files import content_key
@@ -167,7 +168,7 @@ def _caption_drift(timed: Timed) -> float:
 
 def _noise_cell(cells: Sequence[Cell]) -> Cell:
     """The row that is measured twice: fp32 on ONNX Runtime where there is one, because it is steady."""
-    return next((c for c in cells if c.runtime == "onnxruntime" and c.recipe.encoder == "fp32"), cells[0])
+    return next((c for c in cells if c.runtime == "onnxruntime" and c.recipe.encoder == FLOAT), cells[0])
 
 
 def representative_images(images: Sequence[str], captioned: Captioned | None, seed: int) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from bench.result import (
 from bench.statistics import drift, summarise, verdict
 from bench.suite import Cell
 from convert.artifact import Artifact
-from convert.recipe import Precision
+from convert.scheme import FLOAT
 from models.compression.chain import technique_halves
 from models.decoding import Search
 
@@ -49,8 +49,8 @@ def failed_row(cell: Cell, version: str, status: Status, reason: str, *, thread:
     return Result(
         recipe=cell.recipe.name,
         captioner=cell.recipe.captioner,
-        encoder=Part(techniques[0], cell.recipe.encoder),
-        decoder=Part(techniques[1], cell.recipe.decoder),
+        encoder=Part(techniques[0], str(cell.recipe.encoder)),
+        decoder=Part(techniques[1], str(cell.recipe.decoder)),
         format=cell.recipe.format,
         graph=cell.recipe.graph,
         runtime=cell.runtime,
@@ -131,7 +131,7 @@ def choose_twin(cell: Cell, cells: Sequence[Cell], baseline: Cell) -> Cell | Non
     kin = [
         c for c in cells if (c.recipe.captioner, c.recipe.technique) == (cell.recipe.captioner, cell.recipe.technique)
     ]
-    full = [c for c in kin if c.recipe.encoder is Precision.FP32 and c.recipe.decoder is Precision.FP32]
+    full = [c for c in kin if c.recipe.encoder == c.recipe.decoder == FLOAT]
     return baseline if baseline in kin else next(iter([*full, *kin]), None)
 
 

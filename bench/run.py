@@ -75,7 +75,7 @@ def build_suite(suite: Suite, store: Store, dataset: Dataset) -> Built:
             artifacts |= dict.fromkeys(recipes, error)
             continue
         captioners[name, technique] = entry
-        with ArtifactBuilder(store, entry, dataset) as builder:
+        with ArtifactBuilder(store, entry, dataset, suite.table.calibration) as builder:
             artifacts |= _build_recipes(builder, recipes)
         release_memory()
     new = sum(not entry.reused for entry in captioners.values())

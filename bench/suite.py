@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.result import RunPlan
 from bench.runtimes import find_runtime, runtimes_for
+from convert.calibration import CalibrationPlan
 from convert.recipe import Format, Graph, Recipe, expand_recipes
 from models.compression.chain import NONE, canonical_technique
 from models.datasets import DATASETS
@@ -64,6 +65,7 @@ class SuiteTable:
     test_images: int = 0  # 0 for all
     dataset_options: Mapping[str, Any] = field(default_factory=dict)
     plan: RunPlan = field(default_factory=RunPlan)
+    calibration: CalibrationPlan = field(default_factory=CalibrationPlan)
 
 
 @dataclass(frozen=True)

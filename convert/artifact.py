@@ -8,9 +8,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from convert.recipe import Format, Graph, Precision, Recipe
+from convert.recipe import Format, Graph, Recipe
+from convert.scheme import parse_scheme
 from convert.store import read_manifest
-from models.errors import ArtifactError
+from models.errors import ArtifactError, ConfigError
 from models.files import content_digest
 from models.preprocessing import Preprocessing
 from models.vocabulary import Vocabulary
@@ -58,7 +59,7 @@ def artifact_facts(
     """What goes into the manifest of an artifact whose graphs lie in `folder`."""
     sizes = {part: _size_bytes(folder / name) for part, name in graphs.items()}
     return {
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": dataclasses.asdict(recipe) | {"encoder": str(recipe.encoder), "decoder": str(recipe.decoder)},
         "graphs": dict(graphs),
         "contract": {
             "preprocessing": contract.preprocessing.to_json(),
@@ -86,15 +87,15 @@ def load_artifact(path: Path) -> Artifact:
         recipe = Recipe(
             table["captioner"],
             Format(table["format"]),
-            Precision(table["encoder"]),
-            Precision(table["decoder"]),
+            parse_scheme(table["encoder"])[0],
+            parse_scheme(table["decoder"])[0],
             Graph(table["graph"]),
             table["technique"],
         )
         given = facts["contract"]
         contract = Contract(Preprocessing.from_json(given["preprocessing"]), given["max_length"], given["units"])
         graphs = {part: path / name for part, name in facts["graphs"].items()}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise ArtifactError(f"{path} is not an artifact of this version: {error}. Build it again.") from error
     return Artifact(
         path,

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from convert.artifact import ENCODER, Contract, artifact_facts
-from convert.calibration import Calibration, record_calibration
+from convert.calibration import Calibration, CalibrationPlan, record_calibration
 from convert.coverage import weights_int8
-from convert.exporters import EXPORTERS
+from convert.exporters import EXPORTERS, ROUTES
 from convert.graphs import GraphFunction, deployable_graphs
-from convert.recipe import Format, Graph, Precision, Recipe
+from convert.layers import check_layers
+from convert.machine import machine_kind, slow_choice
+from convert.recipe import Format, Graph, Recipe
+from convert.scheme import STATIC, Scheme
 from convert.store import Entry, Store
 from models.captioner import Captioner, captioner_files, load_captioner, read_captioner_table, save_captioner
 from models.datasets.base import Dataset
@@ -26,7 +29,7 @@ from models.training import train_captioner
 
 # Raised when a change here or in `models` makes the same inputs give another captioner or artifact.
 TRAINING_VERSION = 1
-EXPORT_VERSION = 2
+EXPORT_VERSION = 3
 
 TOOLS = ("tensorflow", "tf_keras", "tf2onnx", "onnx", "onnxruntime")
 
@@ -74,18 +77,29 @@ def adopt(store: Store, folder: Path) -> Entry:
     return store.build("captioners", key, str(folder), make)
 
 
+def _warnings(recipe: Recipe) -> list[str]:
+    """What is known against a recipe's integers on this machine."""
+    if recipe.format is not Format.ONNX:
+        return []
+    reasons = [slow_choice(scheme, machine_kind()) for scheme in (recipe.encoder, recipe.decoder)]
+    return list(dict.fromkeys(filter(None, reasons)))
+
+
 class ArtifactBuilder:
     """Builds the artifacts of one trained captioner; loads Keras and calibrates only when something is missing.
 
     A context manager: what recipes share while they are built is removed at its end.
     """
 
-    def __init__(self, store: Store, captioner: Entry, dataset: Dataset) -> None:
+    def __init__(
+        self, store: Store, captioner: Entry, dataset: Dataset, calibration: CalibrationPlan | None = None
+    ) -> None:
         self.store = store
         self.entry = captioner
         self.dataset = dataset
+        self.plan = calibration or CalibrationPlan()
         self._scratch = tempfile.TemporaryDirectory()
-        self._exported: dict[tuple[Format, str, Precision], str] = {}
+        self._exported: dict[tuple[Format, str, Scheme], str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -101,22 +115,24 @@ class ArtifactBuilder:
     @functools.cached_property
     def calibration(self) -> Calibration:
         """Feeds from training images; recorded at the first recipe that needs them."""
-        return record_calibration(self.captioner, self.dataset)
+        return record_calibration(self.captioner, self.dataset, self.plan)
 
     def build(self, recipe: Recipe) -> Entry:
         """The artifact of `recipe`. Raises ConversionError when a converter can't make it."""
-        key = content_key(
-            EXPORT_VERSION, dataclasses.asdict(recipe), self.entry.path.name, self.dataset.fingerprint, tool_versions()
-        )
+        calibrated = {recipe.encoder.precision, recipe.decoder.precision} & STATIC
+        inputs = dataclasses.asdict(recipe), dataclasses.asdict(self.plan) if calibrated else {}
+        key = content_key(EXPORT_VERSION, *inputs, self.entry.path.name, self.dataset.fingerprint, tool_versions())
         entry = self.store.build("artifacts", key, recipe.name, functools.partial(self._export, recipe))
         say(f"artifact {recipe.name}: {'reused' if entry.reused else 'built'} ({key})")
         return entry
 
     def _export(self, recipe: Recipe, folder: Path) -> Mapping[str, Any]:
-        precisions = {ENCODER: recipe.encoder, str(recipe.graph): recipe.decoder}
+        for warning in _warnings(recipe):
+            say(f"warning: {recipe.name}: {warning}")
+        schemes = {ENCODER: recipe.encoder, str(recipe.graph): recipe.decoder}
         graphs = {}
         for graph in self._graphs(recipe.graph):
-            exported = self._export_graph(recipe.format, graph, precisions[graph.name])
+            exported = self._export_graph(recipe.format, graph, schemes[graph.name])
             copy = shutil.copytree if exported.is_dir() else shutil.copy
             copy(exported, folder / exported.name)
             graphs[graph.name] = exported.name
@@ -130,19 +146,21 @@ class ArtifactBuilder:
             weights_int8=weights_int8([folder / name for name in graphs.values()]),
             tools=tool_versions(),
             captioner=self.entry.path.name,
+            route=ROUTES[recipe.format],
+            warnings=_warnings(recipe),
         )
 
     @functools.cache  # noqa: B019 - lives as long as its builder
     def _graphs(self, graph: Graph) -> list[GraphFunction]:
         return deployable_graphs(self.captioner, graph)
 
-    def _export_graph(self, format_: Format, graph: GraphFunction, precision: Precision) -> Path:
+    def _export_graph(self, format_: Format, graph: GraphFunction, scheme: Scheme) -> Path:
         """One graph's file or folder; recipes that share it share the conversion."""
-        key = (format_, graph.name, precision)
-        folder = Path(self._scratch.name) / f"{format_}-{precision}"
+        key = (format_, graph.name, scheme)
+        folder = Path(self._scratch.name) / f"{format_}-{content_key(str(scheme))}"
         if key not in self._exported:
             folder.mkdir(exist_ok=True)
-            needs_feeds = precision is Precision.INT8_STATIC
-            calibration = self.calibration if needs_feeds else Calibration({graph.name: []})
-            self._exported[key] = EXPORTERS[format_](graph, precision, calibration, folder)
+            check_layers(graph.model, scheme.float_layers)
+            calibration = self.calibration if scheme.precision in STATIC else Calibration()
+            self._exported[key] = EXPORTERS[format_](graph, scheme, calibration, folder)
         return folder / self._exported[key]

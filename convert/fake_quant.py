@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.graphs import GraphFunction
-from convert.recipe import Precision
+from convert.scheme import Precision, Scheme
 from models.errors import UnsupportedError
 
 FAKE_QUANT = ("FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel")
@@ -27,11 +27,11 @@ def _nodes(definition: Any) -> Iterator[Any]:
         yield from nodes
 
 
-def require_static(graph: GraphFunction, precision: Precision) -> None:
-    """A graph with FakeQuant has one precision. Raises UnsupportedError for any other."""
-    if precision is not Precision.INT8_STATIC:
+def require_static(graph: GraphFunction, scheme: Scheme) -> None:
+    """A graph with FakeQuant has one scheme: its ranges are trained. Raises UnsupportedError for any other."""
+    if scheme != Scheme(Precision.INT8_STATIC):
         raise UnsupportedError(
-            f"the half '{graph.name}' was trained for INT8 (technique 'qat'): ask for int8_static, not {precision}"
+            f"the half '{graph.name}' was trained for INT8 (technique 'qat'): ask for int8_static, not {scheme}"
         )
 
 

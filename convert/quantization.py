@@ -1,13 +1,15 @@
 """Post-training precisions of ONNX models."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from convert.calibration import Feed
-from convert.recipe import Precision
+from convert.layers import nodes_of_layers
+from convert.onnx_ranges import record_ranges, save_ranges
+from convert.scheme import Granularity, Integers, Layout, Precision, Scheme, WeightRange
 
 # Smaller tensors (biases, shapes) stay in float: nothing is gained and constants of operators may need it.
 FP16_MINIMUM_ELEMENTS = 256
@@ -29,18 +31,14 @@ STATIC_OPERATORS = (
 )
 
 
-def quantize_onnx(model: Any, precision: Precision, feeds: Iterator[Feed], work: Path) -> bytes:
-    """The serialized model at `precision`; `work` is a scratch folder."""
-    if precision is Precision.FP32:
-        return bytes(model.SerializeToString())
-    if precision is Precision.FP16:
-        return bytes(store_weights_fp16(model).SerializeToString())
+def quantize_onnx(model: Any, scheme: Scheme, feeds: Iterator[Feed], work: Path) -> bytes:
+    """The serialized model under `scheme`, an integer one; `work` is a scratch folder."""
     source, target = work / "fp32.onnx", work / "int8.onnx"
     _preprocess(model, source)
-    if precision is Precision.INT8_DYNAMIC:
-        _quantize_dynamic(source, target)
+    if scheme.precision is Precision.INT8_DYNAMIC:
+        _quantize_dynamic(source, target, scheme)
     else:
-        _quantize_static(source, target, feeds)
+        _quantize_static(source, target, scheme, feeds)
     return target.read_bytes()
 
 
@@ -65,18 +63,18 @@ def store_weights_fp16(model: Any) -> Any:
     return model
 
 
-def quantize_embeddings(model: Any) -> Any:
+def quantize_embeddings(model: Any, excluded: Container[str] = ()) -> Any:
     """Store float tables that only Gather reads as INT8, and dequantize the rows that were gathered.
 
     onnxruntime's own tool dequantizes the whole table at every call: 1 ms of a 0.1 ms step at 2540 words.
-    Symmetric, one scale a table.
+    Symmetric, one scale a table. `excluded`: names of nodes to leave.
     """
     import onnx
     from onnx import numpy_helper
 
     tables = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
     readers = [node for node in model.graph.node for name in node.input if name in tables]
-    for node in [node for node in readers if node.op_type == "Gather"]:
+    for node in [node for node in readers if node.op_type == "Gather" and node.name not in excluded]:
         tensor = tables[node.input[0]]
         if sum(tensor.name in reader.input for reader in readers) > 1:
             continue
@@ -117,29 +115,36 @@ def _preprocess(model: Any, path: Path) -> None:
     onnx.save(inferred, str(path))
 
 
-def _quantize_dynamic(source: Path, target: Path) -> None:
+def _quantize_dynamic(source: Path, target: Path, scheme: Scheme) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(str(source), str(target), weight_type=QuantType.QInt8, per_channel=True)
+    quantize_dynamic(
+        str(source),
+        str(target),
+        weight_type=QuantType.QInt8,
+        per_channel=scheme.granularity is Granularity.PER_CHANNEL,
+        reduce_range=scheme.weight_range is WeightRange.REDUCED,
+    )
 
 
-def _quantize_static(source: Path, target: Path, feeds: Iterator[Feed]) -> None:
+def _quantize_static(source: Path, target: Path, scheme: Scheme, feeds: Iterator[Feed]) -> None:
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def get_next(self) -> Feed | None:
-            return next(feeds, None)
-
+    ranges = target.with_suffix(".ranges.json")
+    save_ranges(record_ranges(source, STATIC_OPERATORS, feeds, scheme.calibrator, target.parent), ranges)
+    excluded = nodes_of_layers(onnx.load(str(source)), scheme.float_layers)
     quantize_static(
         str(source),
         str(target),
-        Reader(),
+        calibration_cache_path=ranges,
         op_types_to_quantize=list(STATIC_OPERATORS),
-        quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QUInt8,  # U8S8 is what VNNI multiplies; S8S8 QOperator was 18 times slower
+        nodes_to_exclude=excluded,
+        quant_format=QuantFormat.QDQ if scheme.layout is Layout.QDQ else QuantFormat.QOperator,
+        activation_type=QuantType.QUInt8 if scheme.integers is Integers.U8S8 else QuantType.QInt8,
         weight_type=QuantType.QInt8,
-        per_channel=True,
+        per_channel=scheme.granularity is Granularity.PER_CHANNEL,
+        reduce_range=scheme.weight_range is WeightRange.REDUCED,
     )
     # Afterwards, because the tool leaves out a MatMul whose input it finds dequantized already.
-    onnx.save(quantize_embeddings(onnx.load(str(target))), str(target))
+    onnx.save(quantize_embeddings(onnx.load(str(target)), excluded), str(target))

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from convert.machine import MachineKind, for_machine, machine_kind
+from convert.scheme import FLOAT, Scheme, parse_scheme
 from models.compression.chain import NONE
 from models.errors import ConfigError, unknown_name
 
@@ -18,15 +20,6 @@ class Format(StrEnum):
     ONNX = "onnx"
 
 
-class Precision(StrEnum):
-    """How the numbers of one half are stored and computed."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"  # weights stored in half precision
-    INT8_DYNAMIC = "int8_dynamic"  # weights INT8; activations quantized while running
-    INT8_STATIC = "int8_static"  # weights and activations INT8, ranges from training images
-
-
 class Graph(StrEnum):
     """How the decoder is laid out."""
 
@@ -36,33 +29,37 @@ class Graph(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Recipe:
-    """One artifact to build; encoder and decoder choose their precision separately."""
+    """One artifact to build; encoder and decoder choose their scheme separately."""
 
     captioner: str
     format: Format
-    encoder: Precision = Precision.FP32
-    decoder: Precision = Precision.FP32
+    encoder: Scheme = FLOAT
+    decoder: Scheme = FLOAT
     graph: Graph = Graph.STEP
     technique: str = NONE  # a chain of models.compression, "ENCODER/DECODER" when the halves differ
 
     @property
     def name(self) -> str:
         """The slug in every table, e.g. `scenes.prune80.onnx.int8_static+fp32`."""
-        precision = self.encoder if self.encoder == self.decoder else f"{self.encoder}+{self.decoder}"
+        precision = str(self.encoder) if self.encoder == self.decoder else f"{self.encoder}+{self.decoder}"
         graph = "" if self.graph is Graph.STEP else f".{self.graph}"
         technique = "" if self.technique == NONE else f".{self.technique}"
         return f"{self.captioner}{technique}.{self.format}.{precision}{graph}"
 
 
-def parse_precisions(text: str) -> tuple[Precision, Precision]:
-    """`"fp32"` for both halves, or `"int8_static+fp16"` for encoder and decoder. Raises ConfigError."""
+def parse_precisions(text: str, format_: Format, kind: MachineKind | None = None) -> tuple[Scheme, Scheme]:
+    """`"fp32"` for both halves, or `"int8_static(entropy)+fp16"` for encoder and decoder. Raises ConfigError.
+
+    What is not written suits a kind of machine: this one's, if none is given.
+    """
     halves = text.split("+")
     if len(halves) > 2:
         raise ConfigError(f"a precision is 'P' or 'ENCODER+DECODER'; received '{text}'.")
-    for half in halves:
-        if half not in set(Precision):
-            raise unknown_name("precision", half, Precision)
-    return Precision(halves[0]), Precision(halves[-1])
+    parsed = [parse_scheme(half) for half in halves]
+    if format_ is Format.ONNX:
+        kind = kind or machine_kind()
+        parsed = [(for_machine(scheme, written, kind), written) for scheme, written in parsed]
+    return parsed[0][0], parsed[-1][0]
 
 
 def expand_recipes(
@@ -81,5 +78,5 @@ def expand_recipes(
     return [
         Recipe(captioner, Format(format_name), encoder, decoder, Graph(graph), technique)
         for technique, format_name in itertools.product(techniques, formats)
-        for encoder, decoder in map(parse_precisions, precisions)
+        for encoder, decoder in (parse_precisions(text, Format(format_name)) for text in precisions)
     ]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from convert.calibration import Calibration
 from convert.graphs import GraphFunction
-from convert.recipe import Precision
+from convert.scheme import Precision, Scheme
 from models.errors import UnsupportedError
 from models.keras import tensorflow
 
@@ -26,23 +26,23 @@ def save_signature(graph: GraphFunction, path: Path) -> None:
     tf.saved_model.save(module, str(path), signatures={SIGNATURE: serve})
 
 
-def export_saved_model(graph: GraphFunction, precision: Precision, calibration: Calibration, folder: Path) -> str:
+def export_saved_model(graph: GraphFunction, scheme: Scheme, calibration: Calibration, folder: Path) -> str:
     """Write `NAME/`. Raises UnsupportedError for anything but fp32."""
-    _require_fp32("saved_model", precision)
+    _require_fp32("saved_model", scheme)
     save_signature(graph, folder / graph.name)
     return graph.name
 
 
-def export_keras(graph: GraphFunction, precision: Precision, calibration: Calibration, folder: Path) -> str:
+def export_keras(graph: GraphFunction, scheme: Scheme, calibration: Calibration, folder: Path) -> str:
     """Write `NAME.keras`. Raises UnsupportedError for anything but fp32."""
-    _require_fp32("keras", precision)
+    _require_fp32("keras", scheme)
     graph.model.save(folder / f"{graph.name}.keras")
     return f"{graph.name}.keras"
 
 
-def _require_fp32(format_name: str, precision: Precision) -> None:
-    if precision is not Precision.FP32:
+def _require_fp32(format_name: str, scheme: Scheme) -> None:
+    if scheme.precision is not Precision.FP32:
         raise UnsupportedError(
-            f"format '{format_name}' has no post-training {precision}: TensorFlow quantizes only on the way to TFLite",
+            f"format '{format_name}' has no post-training {scheme}: TensorFlow quantizes only on the way to TFLite",
             thread="https://www.tensorflow.org/model_optimization/guide/quantization/post_training",
         )

@@ -1,18 +1,19 @@
 """Exports to ONNX through tf2onnx, and quantizes with onnxruntime's tools or with ranges that were trained."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from convert.artifact import OUTPUT_SUFFIX
-from convert.calibration import Calibration
+from convert.calibration import Calibration, Feed
 from convert.fake_quant import holds_fake_quant, require_static
 from convert.graphs import GraphFunction
 from convert.qdq import convert_fake_quant
-from convert.quantization import quantize_onnx
-from convert.recipe import Precision
+from convert.quantization import quantize_onnx, store_weights_fp16
+from convert.scheme import INTEGER, STATIC, Precision, Scheme
 from convert.shared_tables import share_transposed_tables
-from models.errors import ConversionError
+from models.errors import CaptionbenchError, ConversionError, UnsupportedError
 from models.files import write_bytes_atomic
 from models.keras import tensorflow
 
@@ -20,30 +21,47 @@ from models.keras import tensorflow
 OPSET = 18
 
 
-def export_onnx(graph: GraphFunction, precision: Precision, calibration: Calibration, folder: Path) -> str:
-    """Write `NAME.onnx` with float inputs and outputs at every precision.
+def export_onnx(graph: GraphFunction, scheme: Scheme, calibration: Calibration, folder: Path) -> str:
+    """Write `NAME.onnx` with float inputs and outputs under every scheme.
 
     A graph with FakeQuant takes its ranges from there, not from `calibration`. Raises ConversionError.
     """
     if holds_fake_quant(graph):
-        require_static(graph, precision)
+        require_static(graph, scheme)
         content = convert_to_onnx(graph, fake_quant=True).SerializeToString()
     else:
-        content = _quantize(graph, precision, calibration)
+        content = _quantize(graph, scheme, calibration)
     write_bytes_atomic(folder / f"{graph.name}.onnx", content)
     return f"{graph.name}.onnx"
 
 
-def _quantize(graph: GraphFunction, precision: Precision, calibration: Calibration) -> bytes:
+def _quantize(graph: GraphFunction, scheme: Scheme, calibration: Calibration) -> bytes:
     """The post-training precisions."""
+    if scheme.precision is Precision.INT16X8:
+        raise UnsupportedError(
+            "onnxruntime's CPU kernels multiply 8-bit activations only; 16-bit ones would run in float",
+            thread="https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html#data-type-selection",
+        )
+    feeds = calibration.feeds(graph.name) if scheme.precision in STATIC else iter(())
     model = convert_to_onnx(graph)
-    if precision in (Precision.FP32, Precision.FP16):  # as integers the two have scales of their own
+    if scheme.precision in (Precision.FP32, Precision.FP16):  # as integers the two have scales of their own
         model = share_transposed_tables(model)
     try:
-        with tempfile.TemporaryDirectory() as work:
-            return quantize_onnx(model, precision, calibration.feeds(graph.name), Path(work))
+        return _apply(model, scheme, feeds)
+    except CaptionbenchError:
+        raise
     except Exception as error:  # onnxruntime's tools raise many types; all mean that they could not
-        raise ConversionError(f"onnxruntime can't quantize '{graph.name}' to {precision}: {error}") from error
+        raise ConversionError(f"onnxruntime can't quantize '{graph.name}' to {scheme}: {error}") from error
+
+
+def _apply(model: Any, scheme: Scheme, feeds: Iterator[Feed]) -> bytes:
+    """The serialized model under a post-training scheme."""
+    if scheme.precision in INTEGER:
+        with tempfile.TemporaryDirectory() as work:
+            return quantize_onnx(model, scheme, feeds, Path(work))
+    if scheme.precision is Precision.FP16:
+        model = store_weights_fp16(model)
+    return bytes(model.SerializeToString())
 
 
 def convert_to_onnx(graph: GraphFunction, *, fake_quant: bool = False) -> Any:

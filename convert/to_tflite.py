@@ -2,40 +2,60 @@
 
 import tempfile
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from convert.calibration import Calibration, Feed
+from convert.calibration import Calibration
 from convert.fake_quant import holds_fake_quant, require_static
 from convert.graphs import GraphFunction
-from convert.recipe import Precision
+from convert.scheme import STATIC, Granularity, Integers, Layout, Precision, Scheme, WeightRange
+from convert.tflite_quantization import quantize_calibrated
 from convert.to_keras import SIGNATURE, save_signature
-from models.errors import ConversionError
+from models.errors import CaptionbenchError, ConversionError, UnsupportedError
 from models.files import write_bytes_atomic
 from models.keras import quiet_native_code, tensorflow
 
+SPECIFICATION = "https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec"
 
-def export_tflite(graph: GraphFunction, precision: Precision, calibration: Calibration, folder: Path) -> str:
-    """Write `NAME.tflite` with float inputs and outputs at every precision.
+
+def export_tflite(graph: GraphFunction, scheme: Scheme, calibration: Calibration, folder: Path) -> str:
+    """Write `NAME.tflite` with float inputs and outputs under every scheme.
 
     A graph with FakeQuant takes its ranges from there, not from `calibration`. Raises ConversionError.
     """
     tf = tensorflow()
+    _require_tflite(scheme)
     trained = holds_fake_quant(graph)
     if trained:
-        require_static(graph, precision)
+        require_static(graph, scheme)
     with tempfile.TemporaryDirectory() as saved:
         save_signature(graph, Path(saved))
         converter = tf.lite.TFLiteConverter.from_saved_model(saved, signature_keys=[SIGNATURE])
-        calibrated = precision is Precision.INT8_STATIC and not trained
-        _set_precision(converter, precision, calibration.feeds(graph.name) if calibrated else None)
+        if scheme.precision is not Precision.FP32:
+            _set_precision(converter, scheme)
+        if scheme.precision in STATIC and not trained:
+            _set_calibration(converter, graph, scheme, calibration)
         try:
             content = _convert(converter)
+        except CaptionbenchError:
+            raise
         except Exception as error:  # the converter raises many types; all mean that it could not
-            raise ConversionError(f"TFLite can't convert '{graph.name}' to {precision}: {error}") from error
+            raise ConversionError(f"TFLite can't convert '{graph.name}' to {scheme}: {error}") from error
     write_bytes_atomic(folder / f"{graph.name}.tflite", content)
     return f"{graph.name}.tflite"
+
+
+def _require_tflite(scheme: Scheme) -> None:
+    """Raises UnsupportedError for what its specification leaves no choice of."""
+    fixed = {
+        "layout": (scheme.layout is not Layout.QDQ, "its integers are always those of integer operators"),
+        "integers": (scheme.integers is not Integers.U8S8, "its activations are always signed"),
+        "weight_range": (scheme.weight_range is not WeightRange.FULL, "its weights always take -127 to 127"),
+    }
+    for name, (differs, fact) in fixed.items():
+        if differs:
+            option = scheme.options[name]
+            raise UnsupportedError(f"TFLite has no '{option}': {fact}", thread=SPECIFICATION)
 
 
 def _convert(converter: Any) -> bytes:
@@ -46,13 +66,23 @@ def _convert(converter: Any) -> bytes:
         return bytes(converter.convert())
 
 
-def _set_precision(converter: Any, precision: Precision, feeds: Iterator[Feed] | None) -> None:
-    """`feeds` are for the ranges of INT8_STATIC; None where the graph brings them, or needs none."""
+def _set_precision(converter: Any, scheme: Scheme) -> None:
     tf = tensorflow()
-    if precision is Precision.FP32:
-        return
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if precision is Precision.FP16:
+    converter._experimental_disable_per_channel = scheme.granularity is Granularity.PER_TENSOR
+    if scheme.precision is Precision.FP16:
         converter.target_spec.supported_types = [tf.float16]
-    if feeds is not None:
-        converter.representative_dataset = lambda: ((SIGNATURE, feed) for feed in feeds)
+    if scheme.precision is Precision.INT16X8:
+        ops = tf.lite.OpsSet
+        converter.target_spec.supported_ops = [
+            ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+            ops.TFLITE_BUILTINS,  # for what has no 16-bit kernel
+        ]
+
+
+def _set_calibration(converter: Any, graph: GraphFunction, scheme: Scheme, calibration: Calibration) -> None:
+    feeds = calibration.feeds(graph.name)
+    converter.representative_dataset = lambda: ((SIGNATURE, feed) for feed in feeds)
+    if scheme.precision is Precision.INT8_STATIC:
+        # The converter's own last stage, which knows min-max only and reverts no layer.
+        converter._quantize = lambda model, *_, **__: quantize_calibrated(model, scheme, calibration.feeds(graph.name))

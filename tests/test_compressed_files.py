@@ -14,7 +14,8 @@ from convert.readback import (
     read_weights,
     sparsity,
 )
-from convert.recipe import Format, Precision, Recipe
+from convert.recipe import Format, Recipe
+from convert.scheme import Precision, Scheme
 from convert.store import Entry, Store
 from models.compression.weights import MINIMUM_ELEMENTS
 from models.datasets import Dataset
@@ -32,7 +33,7 @@ def export(store: Store, dataset: Dataset, compressed: Callable[[str, str], Entr
 
     def export(chain: str, format_: Format, precision: Precision = Precision.FP32) -> Artifact:
         entry = compressed(chain, "merge")
-        recipe = Recipe("tiny-merge", format_, precision, precision, technique=chain)
+        recipe = Recipe("tiny-merge", format_, Scheme(precision), Scheme(precision), technique=chain)
         with ArtifactBuilder(store, entry, dataset) as builder:
             return load_artifact(builder.build(recipe).path)
 

@@ -56,7 +56,8 @@ def test_links_to_files_lead_somewhere(document: str) -> None:
 
 def test_registries_are_listed_in_the_readme() -> None:
     from bench.runtimes import RUNTIMES
-    from convert.recipe import Format, Precision
+    from convert.recipe import Format
+    from convert.scheme import Precision
     from models.datasets import DATASETS
     from models.decoders import DECODERS
     from models.encoders import ENCODERS

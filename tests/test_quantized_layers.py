@@ -12,7 +12,7 @@ from convert.calibration import Calibration
 from convert.coverage import weights_int8
 from convert.fake_quant import holds_fake_quant, rounding_of
 from convert.graphs import GraphFunction
-from convert.recipe import Precision
+from convert.scheme import Precision, Scheme
 from convert.to_keras import SIGNATURE, export_saved_model
 from convert.to_onnx import export_onnx
 from convert.to_tflite import export_tflite
@@ -213,8 +213,8 @@ def test_exported_steps_compute_in_integers_what_keras_simulates(
     feed = step_feed(quantized, chosen)
     expected = {name: value.numpy() for name, value in quantized.step(feed, training=False).items()}
     graph = graph_function("step", quantized.step)
-    tflite = tmp_path / export_tflite(graph, Precision.INT8_STATIC, NO_CALIBRATION, tmp_path)
-    onnx = tmp_path / export_onnx(graph, Precision.INT8_STATIC, NO_CALIBRATION, tmp_path)
+    tflite = tmp_path / export_tflite(graph, Scheme(Precision.INT8_STATIC), NO_CALIBRATION, tmp_path)
+    onnx = tmp_path / export_onnx(graph, Scheme(Precision.INT8_STATIC), NO_CALIBRATION, tmp_path)
     by_tflite, tflite_operators = run_tflite(tflite, feed)
     by_onnx, onnx_operators = run_onnx(onnx, feed)
     for name, value in expected.items():
@@ -236,8 +236,8 @@ def test_exported_files_are_small(tmp_path: Path) -> None:
     plain, quantized = quantized_decoder(config("attention", Arithmetic.INT8, vocabulary_size=400, units=96))
     for export, suffix in ((export_tflite, "tflite"), (export_onnx, "onnx")):
         sizes = []
-        for decoder, precision in ((plain, Precision.FP32), (quantized, Precision.INT8_STATIC)):
-            export(graph_function("step", decoder.step), precision, NO_CALIBRATION, tmp_path)
+        for decoder, scheme in ((plain, Scheme()), (quantized, Scheme(Precision.INT8_STATIC))):
+            export(graph_function("step", decoder.step), scheme, NO_CALIBRATION, tmp_path)
             sizes.append((tmp_path / f"step.{suffix}").stat().st_size)
         assert sizes[1] < 0.4 * sizes[0], suffix
 
@@ -250,13 +250,13 @@ def test_trained_ranges_have_one_precision(decoders: Any, precision: Precision, 
     assert not holds_fake_quant(graph_function("step", plain.step))
     for export in (export_tflite, export_onnx):
         with pytest.raises(UnsupportedError, match="ask for int8_static"):
-            export(graph, precision, NO_CALIBRATION, tmp_path)
+            export(graph, Scheme(precision), NO_CALIBRATION, tmp_path)
 
 
 def test_saved_model_simulates(decoders: Any, tmp_path: Path) -> None:
     _, quantized = decoders(config("merge", Arithmetic.INT8))
     feed = step_feed(quantized, config("merge", Arithmetic.INT8))
-    export_saved_model(graph_function("step", quantized.step), Precision.FP32, NO_CALIBRATION, tmp_path)
+    export_saved_model(graph_function("step", quantized.step), Scheme(), NO_CALIBRATION, tmp_path)
     loaded = tensorflow().saved_model.load(str(tmp_path / "step")).signatures[SIGNATURE]
     found = loaded(**{name: tensorflow().constant(value) for name, value in feed.items()})
     np.testing.assert_allclose(found["logits"], quantized.step(feed)["logits"], atol=1e-5)
@@ -334,8 +334,8 @@ def test_exported_encoder_computes_in_integers(encoders: tuple[Any, Any, Any], t
     model = keras().Model(image, {"features": projected}, name="encoder")
     expected = model(images).numpy() if not isinstance(model(images), dict) else model(images)["features"].numpy()
     graph = graph_function("encoder", model)
-    tflite = tmp_path / export_tflite(graph, Precision.INT8_STATIC, NO_CALIBRATION, tmp_path)
-    onnx = tmp_path / export_onnx(graph, Precision.INT8_STATIC, NO_CALIBRATION, tmp_path)
+    tflite = tmp_path / export_tflite(graph, Scheme(Precision.INT8_STATIC), NO_CALIBRATION, tmp_path)
+    onnx = tmp_path / export_onnx(graph, Scheme(Precision.INT8_STATIC), NO_CALIBRATION, tmp_path)
     by_tflite, tflite_operators = run_tflite(tflite, {"image": images})
     by_onnx, onnx_operators = run_onnx(onnx, {"image": images})
     assert distance(by_tflite["features"], expected) < INTEGER_TOLERANCE

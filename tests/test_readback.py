@@ -21,7 +21,8 @@ from convert.readback import (
     sparsity,
     whole_sparsity,
 )
-from convert.recipe import Format, Precision, Recipe
+from convert.recipe import Format, Recipe
+from convert.scheme import Precision, Scheme
 from models.captioner import Captioner
 from models.errors import ArtifactError
 from models.keras import keras, tensorflow
@@ -64,7 +65,7 @@ def nearest(weights: Iterable[StoredWeight], kernel: Array) -> tuple[StoredWeigh
 
 
 @pytest.mark.parametrize("graph", ["encoder", "step"])
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", ROUNDING)
 @pytest.mark.parametrize("format_", DEPLOYED)
 def test_every_kernel_of_a_captioner_is_in_its_file(
     build: Callable[[Recipe], Artifact],
@@ -73,7 +74,7 @@ def test_every_kernel_of_a_captioner_is_in_its_file(
     precision: Precision,
     graph: str,
 ) -> None:
-    weights = read_weights(build(Recipe("tiny-attention", format_, precision, precision)).graphs[graph])
+    weights = read_weights(build(Recipe("tiny-attention", format_, Scheme(precision), Scheme(precision))).graphs[graph])
     kernels = layer_weights(captioner("attention"), graph)
     convolutions = 5 if graph == "encoder" else 0
     assert len(weights) == len(kernels) + convolutions
@@ -86,12 +87,12 @@ def test_every_kernel_of_a_captioner_is_in_its_file(
         assert distances.max() <= ROUNDING[precision] * np.abs(kernel).max(), name
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", ROUNDING)
 @pytest.mark.parametrize("format_", DEPLOYED)
 def test_multiply_adds_of_a_captioner_are_the_ones_of_its_layers(
     build: Callable[[Recipe], Artifact], captioner: Callable[[str], Captioner], format_: Format, precision: Precision
 ) -> None:
-    graphs = build(Recipe("tiny-attention", format_, precision, precision)).graphs
+    graphs = build(Recipe("tiny-attention", format_, Scheme(precision), Scheme(precision))).graphs
     # 64 x 64 x 3 -> 24, 48, 64, 96 filters at half the size each, then 96 at the same size: 4 x 4 cells
     convolutions = 32**2 * 24 * 27 + 16**2 * 48 * 216 + 8**2 * 64 * 432 + 4**2 * 96 * 576 + 4**2 * 96 * 864
     # each cell to 32 units and to a key of 16; the mean cell to both states
@@ -169,14 +170,14 @@ def planted_files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[Format
     ]
     files = {}
     for format_ in DEPLOYED:
-        for precision in Precision:
+        for precision in ROUNDING:
             folder = tmp_path_factory.mktemp(f"{format_}-{precision}")
-            name = EXPORTERS[format_](graph, precision, Calibration({"planted": feeds}), folder)
+            name = EXPORTERS[format_](graph, Scheme(precision), Calibration({"planted": feeds}), folder)
             files[format_, precision] = folder / name
     return files
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", ROUNDING)
 @pytest.mark.parametrize("format_", DEPLOYED)
 def test_planted_zeros_clusters_and_pattern_are_read_back(
     planted_files: dict[tuple[Format, Precision], Path], format_: Format, precision: Precision
@@ -197,7 +198,7 @@ def test_planted_zeros_clusters_and_pattern_are_read_back(
         assert distinct_values(weight, per_channel=False) == CLUSTERS
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", ROUNDING)
 @pytest.mark.parametrize("format_", DEPLOYED)
 def test_integers_are_read_where_they_are_stored(
     planted_files: dict[tuple[Format, Precision], Path], format_: Format, precision: Precision
@@ -210,7 +211,7 @@ def test_integers_are_read_where_they_are_stored(
             assert np.unique(weight.integers).size <= np.unique(weight.values).size
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", ROUNDING)
 @pytest.mark.parametrize("format_", DEPLOYED)
 def test_multiply_adds_are_counted_by_hand(
     planted_files: dict[tuple[Format, Precision], Path], format_: Format, precision: Precision
@@ -229,8 +230,7 @@ def test_a_tied_table_counts_twice_as_work(tmp_path: Path) -> None:
     call = tf.function(lambda feeds: step(feeds, training=False), input_signature=[signature])
     graph = GraphFunction("step", step, call, signature)
     files = [
-        tmp_path / EXPORTERS[format_](graph, Precision.FP32, Calibration({"step": []}), tmp_path)
-        for format_ in DEPLOYED
+        tmp_path / EXPORTERS[format_](graph, Scheme(), Calibration({"step": []}), tmp_path) for format_ in DEPLOYED
     ]
     tables = [[w for w in read_weights(file) if sorted(w.values.shape) == [16, 59]] for file in files]
     assert [len(table) for table in tables] == [1, 1]

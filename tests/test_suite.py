@@ -6,7 +6,9 @@ import pytest
 
 from bench.rows import choose_twin
 from bench.suite import Cell, load_suite, suite_names
-from convert.recipe import Format, Graph, Precision, Recipe, expand_recipes, parse_precisions
+from convert.machine import MachineKind
+from convert.recipe import Format, Graph, Recipe, expand_recipes, parse_precisions
+from convert.scheme import Precision, Scheme
 from models.errors import ConfigError
 
 SUITE = """
@@ -93,28 +95,32 @@ def test_missing_suite_file_is_named(tmp_path: Path) -> None:
 
 
 def test_recipe_names_are_slugs() -> None:
-    recipes = expand_recipes("c", ["onnx"], ["fp32", "int8_static+int8_dynamic"])
-    assert [r.name for r in recipes] == ["c.onnx.fp32", "c.onnx.int8_static+int8_dynamic"]
+    recipes = expand_recipes("c", ["tflite"], ["fp32", "int8_static+int8_dynamic"])
+    assert [r.name for r in recipes] == ["c.tflite.fp32", "c.tflite.int8_static+int8_dynamic"]
     assert Recipe("c", Format.KERAS, graph=Graph.PREFIX).name == "c.keras.fp32.prefix"
 
 
 def test_precision_names_both_halves_or_each() -> None:
-    assert parse_precisions("fp16") == (Precision.FP16, Precision.FP16)
-    assert parse_precisions("int8_static+fp32") == (Precision.INT8_STATIC, Precision.FP32)
+    vnni = MachineKind.X86_VNNI
+    half, static = Scheme(Precision.FP16), Scheme(Precision.INT8_STATIC)
+    assert parse_precisions("fp16", Format.ONNX, vnni) == (half, half)
+    assert parse_precisions("int8_static+fp32", Format.ONNX, vnni) == (static, Scheme())
 
 
 def test_captions_are_compared_with_those_of_the_same_weights() -> None:
     """A pruned captioner says other things than the dense one; its conversions should not."""
-    dense, onnx = Recipe("a", Format.SAVED_MODEL), Recipe("a", Format.ONNX, Precision.INT8_STATIC)
+    dense, onnx = Recipe("a", Format.SAVED_MODEL), Recipe("a", Format.ONNX, Scheme(Precision.INT8_STATIC))
     pruned = [
-        Recipe("a", format_, precision, precision, technique="prune80")
+        Recipe("a", format_, Scheme(precision), Scheme(precision), technique="prune80")
         for format_, precision in (
             (Format.TFLITE, Precision.INT8_STATIC),
             (Format.TFLITE, Precision.FP32),
             (Format.ONNX, Precision.FP32),
         )
     ]
-    quantized = Recipe("a", Format.TFLITE, Precision.INT8_STATIC, Precision.INT8_STATIC, technique="qat")
+    quantized = Recipe(
+        "a", Format.TFLITE, Scheme(Precision.INT8_STATIC), Scheme(Precision.INT8_STATIC), technique="qat"
+    )
     cells = [Cell(recipe, "tensorflow") for recipe in (dense, onnx, *pruned, quantized)]
     twins = {cell.recipe: choose_twin(cell, cells, cells[0]) for cell in cells}
     assert twins[onnx] == twins[dense] == cells[0]

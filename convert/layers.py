@@ -1,0 +1,36 @@
+"""Which operators of a converted graph come from a Keras layer: converters keep the layer's name in a path."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from models.errors import ConfigError, unknown_name
+
+
+def quantizable_layers(model: Any) -> list[str]:
+    """Names of the layers of a Keras graph that hold a kernel or a table, in the order of the graph."""
+    return [layer.name for layer in model.layers if any(len(weight.shape) >= 2 for weight in layer.weights)]
+
+
+def check_layers(model: Any, names: Iterable[str]) -> None:
+    """Raises ConfigError for a name that is no layer with a kernel or a table."""
+    known = quantizable_layers(model)
+    for name in names:
+        if name not in known:
+            raise unknown_name("layer", name, known)
+
+
+def belongs_to(path: str, layers: Iterable[str]) -> bool:
+    """Whether a name like `model/conv_1/Conv2D` has one of these layers among its parts."""
+    parts = set(path.replace(";", "/").split("/"))
+    return any(layer in parts for layer in layers)
+
+
+def nodes_of_layers(model: Any, layers: Iterable[str]) -> list[str]:
+    """Names of the nodes of an ONNX model that come from these layers. Raises ConfigError when a layer has none."""
+    names: list[str] = []
+    for layer in layers:
+        found = [node.name for node in model.graph.node if belongs_to(node.name, [layer])]
+        if not found:
+            raise ConfigError(f"no operator of the ONNX graph comes from the layer '{layer}'.")
+        names += found
+    return names

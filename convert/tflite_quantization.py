@@ -1,0 +1,110 @@
+"""Static INT8 of a float TFLite model with ranges of our own finding, and with layers that stay in float.
+
+The converter's quantizer (MLIR) reads a range for each activation from the model's own `min` and `max` fields, where
+its calibrator would have left them.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from convert.calibration import Feed
+from convert.layers import belongs_to
+from convert.ranges import Range, RangeRecorder
+from convert.scheme import Granularity, Scheme
+from convert.to_keras import SIGNATURE
+from models.errors import ConfigError
+
+
+def quantize_calibrated(content: bytes, scheme: Scheme, feeds: Iterator[Feed]) -> bytes:
+    """The INT8 model of a float one. Raises ConfigError when a float layer has no operator in it."""
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    ranges = _record_ranges(content, scheme, feeds)
+    calibrated = _write_ranges(content, ranges)
+    per_tensor = scheme.granularity is Granularity.PER_TENSOR
+    return bytes(
+        mlir_quantize(
+            calibrated,
+            disable_per_channel=per_tensor,
+            disable_per_channel_for_dense_layers=per_tensor,
+            denylisted_nodes=_operators_of(content, scheme.float_layers) or None,
+        )
+    )
+
+
+def _record_ranges(content: bytes, scheme: Scheme, feeds: Iterator[Feed]) -> dict[str, Range]:
+    """The range of every float activation, by tensor name."""
+    tf = _lite()
+    interpreter = tf.lite.Interpreter(
+        model_content=content,
+        experimental_preserve_all_tensors=True,
+        # Delegates fuse operators, and what is between them is never seen.
+        experimental_op_resolver_type=tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    runner = interpreter.get_signature_runner(SIGNATURE)
+    constants = _constants(content)
+    recorder = RangeRecorder()
+    for feed in feeds:
+        runner(**feed)
+        recorder.record(
+            {
+                tensor["name"]: interpreter.get_tensor(tensor["index"])
+                for tensor in interpreter.get_tensor_details()
+                if tensor["dtype"] is np.float32 and tensor["name"] not in constants
+            }
+        )
+    return recorder.ranges(scheme.calibrator)
+
+
+def _write_ranges(content: bytes, ranges: dict[str, Range]) -> bytes:
+    """The model with `min` and `max` of these tensors."""
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    for tensor in model.subgraphs[0].tensors:
+        name = tensor.name.decode()
+        if name in ranges:
+            tensor.quantization = schema.QuantizationParametersT()
+            tensor.quantization.min, tensor.quantization.max = ([value] for value in ranges[name])
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _operators_of(content: bytes, layers: Sequence[str]) -> list[str]:
+    """What the quantizer calls the operators of these layers: the names of the tensors that they write."""
+    names = _activations(content)
+    chosen: list[str] = []
+    for layer in layers:
+        found = [name for name in names if belongs_to(name, [layer])]
+        if not found:
+            raise ConfigError(f"no operator of the TFLite graph comes from the layer '{layer}'.")
+        chosen += found
+    return chosen
+
+
+def _activations(content: bytes) -> list[str]:
+    graph = _first_graph(content)
+    return [graph.tensors[index].name.decode() for operator in graph.operators for index in operator.outputs]
+
+
+def _constants(content: bytes) -> set[str]:
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    return {
+        tensor.name.decode() for tensor in model.subgraphs[0].tensors if model.buffers[tensor.buffer].data is not None
+    }
+
+
+def _first_graph(content: bytes) -> Any:
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    return flatbuffer_utils.read_model_from_bytearray(bytearray(content)).subgraphs[0]
+
+
+def _lite() -> Any:
+    from models.keras import tensorflow
+
+    return tensorflow()
