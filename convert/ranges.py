@@ -85,6 +85,7 @@ def _entropy(histogram: Histogram) -> Range:
     """The threshold of |value| whose 128 levels tell most about the distribution (least Kullback-Leibler)."""
     half = BINS // 2
     magnitudes = histogram.counts[half:] + histogram.counts[:half][::-1]
+    magnitudes[0] = magnitudes[1]  # ReLU's zeros are exact in every range, and would outweigh all else
     used = int(np.flatnonzero(magnitudes).max(initial=0)) + 1
     if used <= LEVELS or not histogram.limit:
         return _min_max(histogram)
@@ -110,7 +111,7 @@ def _divergence(counts: NDArray[np.int64], end: int) -> float:
 
 
 def _clipped(histogram: Histogram, below: float, above: float) -> Range:
-    return max(histogram.low, -below), min(histogram.high, above)
+    return float(max(histogram.low, -below)), float(min(histogram.high, above))
 
 
 _FINDERS: dict[Calibrator, Callable[[Histogram], Range]] = {

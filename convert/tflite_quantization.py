@@ -15,6 +15,7 @@ from convert.ranges import Range, RangeRecorder
 from convert.scheme import Granularity, Scheme
 from convert.to_keras import SIGNATURE
 from models.errors import ConfigError
+from models.keras import tensorflow
 
 
 def quantize_calibrated(content: bytes, scheme: Scheme, feeds: Iterator[Feed]) -> bytes:
@@ -36,7 +37,7 @@ def quantize_calibrated(content: bytes, scheme: Scheme, feeds: Iterator[Feed]) -
 
 def _record_ranges(content: bytes, scheme: Scheme, feeds: Iterator[Feed]) -> dict[str, Range]:
     """The range of every float activation, by tensor name."""
-    tf = _lite()
+    tf = tensorflow()
     interpreter = tf.lite.Interpreter(
         model_content=content,
         experimental_preserve_all_tensors=True,
@@ -63,7 +64,7 @@ def _write_ranges(content: bytes, ranges: dict[str, Range]) -> bytes:
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    model = _unpacked(content)
     for tensor in model.subgraphs[0].tensors:
         name = tensor.name.decode()
         if name in ranges:
@@ -74,37 +75,33 @@ def _write_ranges(content: bytes, ranges: dict[str, Range]) -> bytes:
 
 def _operators_of(content: bytes, layers: Sequence[str]) -> list[str]:
     """What the quantizer calls the operators of these layers: the names of the tensors that they write."""
-    names = _activations(content)
+    model = _unpacked(content)
+    tensors, constants = model.subgraphs[0].tensors, _constants(content)
+    # An operator that writes an output of the graph bears the output's name, so its constants tell the layer too.
+    operators = [
+        (
+            tensors[operator.outputs[0]].name.decode(),
+            {name for i in operator.inputs if i >= 0 and (name := tensors[i].name.decode()) in constants},
+        )
+        for operator in model.subgraphs[0].operators
+    ]
     chosen: list[str] = []
     for layer in layers:
-        found = [name for name in names if belongs_to(name, [layer])]
+        found = [name for name, read in operators if any(belongs_to(path, [layer]) for path in (name, *read))]
         if not found:
             raise ConfigError(f"no operator of the TFLite graph comes from the layer '{layer}'.")
         chosen += found
     return chosen
 
 
-def _activations(content: bytes) -> list[str]:
-    graph = _first_graph(content)
-    return [graph.tensors[index].name.decode() for operator in graph.operators for index in operator.outputs]
-
-
 def _constants(content: bytes) -> set[str]:
-    from tensorflow.lite.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    model = _unpacked(content)
     return {
         tensor.name.decode() for tensor in model.subgraphs[0].tensors if model.buffers[tensor.buffer].data is not None
     }
 
 
-def _first_graph(content: bytes) -> Any:
+def _unpacked(content: bytes) -> Any:
     from tensorflow.lite.tools import flatbuffer_utils
 
-    return flatbuffer_utils.read_model_from_bytearray(bytearray(content)).subgraphs[0]
-
-
-def _lite() -> Any:
-    from models.keras import tensorflow
-
-    return tensorflow()
+    return flatbuffer_utils.read_model_from_bytearray(bytearray(content))

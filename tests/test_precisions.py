@@ -1,0 +1,135 @@
+"""Contract of every precision and option: built by the real converter, run on the real runtime, captions scored."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from bench.captioning import LoadedCaptioner, caption_all, load_sessions
+from bench.quality import score_captions
+from bench.runtimes import find_runtime, runtimes_for
+from convert.artifact import Artifact
+from convert.readback import read_weights
+from convert.recipe import Format, Recipe
+from convert.scheme import Scheme, parse_scheme
+from models.datasets import Dataset, Split
+from models.decoding import Search
+from models.errors import ConfigError, UnsupportedError
+
+Build = Callable[[Recipe], Artifact]
+DEPLOYED = (Format.TFLITE, Format.ONNX)
+TEXTS = (
+    "fp16",
+    "int8_dynamic",
+    "int8_dynamic(per_tensor)",
+    "int8_dynamic(reduce_range)",
+    "int8_static",
+    "int8_static(entropy)",
+    "int8_static(percentile)",
+    "int8_static(per_tensor)",
+    "int8_static(qoperator)",
+    "int8_static(s8s8)",
+    "int8_static(qoperator,s8s8)",
+    "int8_static(reduce_range)",
+    "int16x8",
+)
+REFUSED = {
+    *((Format.TFLITE, text) for text in TEXTS if any(option in text for option in ("qoperator", "s8s8", "reduce"))),
+    (Format.ONNX, "int16x8"),
+}
+# Cosine of the logits with those of fp32: the tiny captioner is hardly trained, so 8 bits cost it little.
+ALIKE = 0.97
+IMAGES = 6
+
+
+def scheme_of(text: str) -> Scheme:
+    return parse_scheme(text)[0]
+
+
+def first_logits(loaded: LoadedCaptioner, dataset: Dataset) -> np.ndarray:
+    from models.vocabulary import START
+
+    pixels = [loaded.preprocess(dataset.read(image.id)) for image in dataset.images(Split.TEST)[:IMAGES]]
+    inputs = loaded.encode(np.concatenate(pixels))
+    return loaded.step(np.full(IMAGES, START, np.int32), inputs)[0]
+
+
+def run(artifact: Artifact, dataset: Dataset) -> tuple[np.ndarray, float]:
+    """(first logits, CIDEr of the captions) on the format's runtime."""
+    runtime = find_runtime(runtimes_for(artifact.recipe.format)[0])
+    images = dataset.images(Split.TEST)[:IMAGES]
+    with load_sessions(artifact, runtime, threads=1) as loaded:
+        encoded = ((image.id, dataset.read(image.id)) for image in images)
+        captions = {
+            name: loaded.sentence(found[Search.GREEDY]) for name, found in caption_all(loaded, encoded, [Search.GREEDY])
+        }
+        logits = first_logits(loaded, dataset)
+    return logits, score_captions(captions, {image.id: image.references for image in images}).cider
+
+
+@pytest.mark.parametrize("format_", DEPLOYED)
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_precision_captions_or_says_why_not(build: Build, dataset: Dataset, format_: Format, text: str) -> None:
+    scheme = scheme_of(text)
+    recipe = Recipe("tiny-merge", format_, scheme, scheme)
+    if (format_, text) in REFUSED:
+        with pytest.raises(UnsupportedError, match=r"TFLite has no|onnxruntime") as caught:
+            build(recipe)
+        assert caught.value.thread.startswith("https://")
+        return
+    artifact = build(recipe)
+    whole = run(build(Recipe("tiny-merge", format_)), dataset)[0]
+    logits, cider = run(artifact, dataset)
+    assert np.isfinite(cider)
+    cosine = np.sum(whole * logits) / (np.linalg.norm(whole) * np.linalg.norm(logits))
+    assert cosine > ALIKE
+    assert artifact.recipe.encoder == scheme
+
+
+@pytest.mark.parametrize("format_", DEPLOYED)
+def test_named_layers_stay_in_float(build: Build, format_: Format) -> None:
+    scheme = scheme_of("int8_static(float=words|embedding)")
+    artifact = build(Recipe("tiny-merge", format_, decoder=scheme))
+    everything = build(Recipe("tiny-merge", format_, decoder=scheme_of("int8_static")))
+    kept = [w for w in read_weights(artifact.decoder_graph) if w.integers is None]
+    assert not [w for w in read_weights(everything.decoder_graph) if w.integers is None]
+    assert {59} <= {size for weight in kept for size in weight.values.shape}  # the vocabulary
+    assert len(kept) == 2
+
+
+@pytest.mark.parametrize("format_", DEPLOYED)
+def test_a_layer_that_is_none_is_refused_before_converting(build: Build, format_: Format) -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'words'"):
+        build(Recipe("tiny-merge", format_, decoder=scheme_of("int8_static(float=word)")))
+
+
+@pytest.mark.parametrize("format_", DEPLOYED)
+def test_per_tensor_weights_share_one_scale(build: Build, format_: Format) -> None:
+    def scales(text: str) -> list[int]:
+        artifact = build(Recipe("tiny-merge", format_, scheme_of(text)))
+        weights = [
+            w for w in read_weights(artifact.graphs["encoder"]) if w.integers is not None and w.operator != "embedding"
+        ]
+        assert weights
+        return [np.unique(w.values[np.abs(w.integers) == np.abs(w.integers).max()]).size for w in weights]
+
+    assert max(scales("int8_static(per_tensor)")) <= 2
+    assert max(scales("int8_static")) > 2
+
+
+def test_reduced_weights_take_seven_bits(build: Build) -> None:
+    artifact = build(Recipe("tiny-merge", Format.ONNX, scheme_of("int8_static(reduce_range)")))
+    integers = [w.integers for w in read_weights(artifact.graphs["encoder"]) if w.integers is not None]
+    assert integers
+    assert max(int(np.abs(found).max()) for found in integers) <= 64
+
+
+def test_manifest_names_route_and_warnings(build: Build) -> None:
+    from convert.store import read_manifest
+
+    slow = scheme_of("int8_static(qoperator,s8s8)")
+    facts = read_manifest(build(Recipe("tiny-merge", Format.ONNX, slow)).path)["facts"]
+    assert "tf2onnx" in facts["route"]
+    from convert.machine import machine_kind, slow_choice
+
+    assert facts["warnings"] == [reason for reason in [slow_choice(slow, machine_kind())] if reason]
