@@ -116,6 +116,34 @@ def bench(
     typer.echo(f"report: {report}")
 
 
+@app.command(epilog="Example: captionbench matrix --out docs/matrix.md")
+def matrix(
+    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("docs/matrix.md"),
+    store: StoreOption = None,
+) -> None:
+    """Build and caption every technique x precision x format x runtime, tiny, and write what works with what.
+
+    Needs every runtime in one environment. Ends with status 1 when a cell failed that is not known to be impossible.
+    """
+    from bench.matrix import Outcome, run_matrix
+    from bench.run import open_suite_dataset
+    from bench.suite import load_suite
+    from models.datasets.base import Split
+    from models.files import write_text_atomic
+    from reports.matrix import render_matrix
+
+    suite = load_suite("matrix")
+    dataset = open_suite_dataset(suite, None)
+    cells = run_matrix(suite, _store(store), dataset)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(out, render_matrix(cells, len(dataset.images(Split.TEST))))
+    failed = [cell for cell in cells if cell.outcome is Outcome.FAILED]
+    for cell in failed:
+        typer.echo(f"failed: {cell.cell.name}: {cell.reason}", err=True)
+    typer.echo(f"{len(cells)} cells, {len(failed)} failed: {out}")
+    raise typer.Exit(bool(failed))
+
+
 @app.command(epilog="Example: captionbench report reports/runs/scenes/results.json")
 def report(
     results: Annotated[Path, typer.Argument(help="A results.json, or the folder that holds one.")],
@@ -143,6 +171,36 @@ def caption(
     for name, said, error in caption_pictures(_store(store), artifact, pictures, runtime, search, threads):
         failures += bool(error)
         typer.echo(f"error: {error}" if error else f"{name}\t{said}", err=bool(error))
+    raise typer.Exit(2 if failures else 0)
+
+
+@app.command(epilog="Example: captionbench inspect step.onnx encoder.tflite --profile")
+def inspect(
+    files: Annotated[list[Path], typer.Argument(help=".onnx and .tflite files of any origin, or artifact folders.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Run it, and say where time and memory go.")] = False,
+    resident: Annotated[bool, typer.Option("--resident", help="Measure the memory that loading takes.")] = False,
+    threads: Annotated[int, typer.Option("--threads", min=1)] = 2,
+) -> None:
+    """Say what of a model really is stored and computed in integers. A file that can't be read does not stop others."""
+    from bench.inspecting import inspect_files
+    from models.errors import CaptionbenchError
+    from reports.ledger_text import inspection_json, print_inspection
+
+    found, failures = [], 0
+    for file in files:
+        try:
+            for inspection in inspect_files(
+                file, threads=threads, with_profile=profile, with_resident=profile or resident
+            ):
+                found.append(inspection)
+                if not as_json:
+                    print_inspection(inspection)
+        except CaptionbenchError as error:
+            failures += 1
+            typer.echo(f"error: {error}", err=True)
+    if as_json:
+        typer.echo(inspection_json(found))
     raise typer.Exit(2 if failures else 0)
 
 

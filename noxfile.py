@@ -71,6 +71,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def matrix(session: nox.Session) -> None:
+    """Every technique x precision x format x runtime, built and run on a tiny captioner; writes docs/matrix.md."""
+    _install(session, "-e", ".[build,tflite,onnxruntime]")
+    session.run("python", "-m", "captionbench", "matrix", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Ruff: rules and format."""
     _install(session, *_group("lint"))
