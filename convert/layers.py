@@ -8,7 +8,13 @@ from models.errors import ConfigError, unknown_name
 
 def quantizable_layers(model: Any) -> list[str]:
     """Names of the layers of a Keras graph that hold a kernel or a table, in the order of the graph."""
-    return [layer.name for layer in model.layers if any(len(weight.shape) >= 2 for weight in layer.weights)]
+    names: list[str] = []
+    for layer in model.layers:
+        if hasattr(layer, "layers"):  # a model inside of the model
+            names += quantizable_layers(layer)
+        elif any(len(weight.shape) >= 2 for weight in layer.weights):
+            names.append(layer.name)
+    return list(dict.fromkeys(names))
 
 
 def check_layers(model: Any, names: Iterable[str]) -> None:

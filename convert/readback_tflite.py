@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.int4 import dequantize_blocks, signed_nibbles, unpack_nibbles
 from convert.stored_weights import (
     CONV,
     DENSE,
@@ -19,8 +20,8 @@ from convert.stored_weights import (
     dequantize,
     rounded,
 )
+from convert.tflite_file import names, operator_name, schema, shape_of, stored_bytes, unpack
 from models.errors import ArtifactError
-from models.keras import tensorflow
 
 # Operator -> kind and the input that holds the weight.
 OPERATORS: dict[str, tuple[str, int]] = {
@@ -72,21 +73,10 @@ def output_sizes(path: Path) -> Mapping[str | int, int]:
 
 def _load(path: Path) -> Any:
     """The unpacked flatbuffer."""
-    schema = _schema()
     try:
-        content = path.read_bytes()
-        if not schema.Model.ModelBufferHasIdentifier(content, 0):
-            raise ValueError("its identifier is missing")
-        return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+        return unpack(path.read_bytes())
     except Exception as error:  # offsets that lead nowhere raise whatever their reader meets
         raise ArtifactError(f"can't read {path} as a TFLite model: {error}. Build it again.") from error
-
-
-def _schema() -> Any:
-    tensorflow()  # or importing a part of it would miss what is set up there
-    from tensorflow.lite.python import schema_py_generated
-
-    return schema_py_generated
 
 
 @dataclass(frozen=True)
@@ -107,26 +97,37 @@ class _Constant:
         integers = None if self.integers is None else self.integers.reshape(shape)
         return replace(self, values=self.values.reshape(shape), integers=integers)
 
+    def without_columns(self, count: int) -> "_Constant":
+        """The same numbers but for the last columns."""
+        columns = self.values.shape[-1] - count
+        integers = None if self.integers is None else self.integers[..., :columns]
+        return replace(self, values=self.values[..., :columns], integers=integers)
+
 
 class _Graph:
     def __init__(self, model: Any, subgraph: Any) -> None:
         self._model, self._tensors = model, subgraph.tensors
-        self._operators = _names(_schema().BuiltinOperator)
-        self._types = _names(_schema().TensorType)
+        self._types = names(schema().TensorType)
         self._inputs = {int(index) for index in subgraph.inputs}
         self._producers = {int(output): operator for operator in subgraph.operators for output in operator.outputs}
 
     def kind(self, operator: Any) -> str:
         """The operator's name in the schema."""
-        code = self._model.operatorCodes[operator.opcodeIndex]
-        # Files hold the code twice: the older field is a byte, and stops at 127.
-        return self._operators[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        return operator_name(self._model, operator)
+
+    def padding(self, operator: Any) -> int:
+        """How many zeros a PAD puts after the last axis of what an operator reads first."""
+        producer = self._producers.get(int(operator.inputs[0]))
+        if producer is None or self.kind(producer) != "PAD":
+            return 0
+        amounts = self.constant(int(producer.inputs[1]))
+        return 0 if amounts is None else int(amounts.values[-1, 1])
 
     def constant(self, index: int) -> _Constant | None:
         """The constant of this index, looking through what only stores it differently."""
         tensor = self._tensors[index]
-        data = self._model.buffers[tensor.buffer].data
-        if data is not None and len(data):
+        data = stored_bytes(self._model, tensor)
+        if data:
             return self._stored(tensor, data)
         producer = self._producers.get(index)
         return None if producer is None else self._looked_through(producer, tensor)
@@ -150,18 +151,31 @@ class _Graph:
             values = rounded(source.values, *_scale(tensor), _TYPES[self._types[tensor.type]])
             return replace(source, values=values)
         if kind == "RESHAPE":
-            return source.reshaped(_shape(tensor))
+            return source.reshaped(shape_of(tensor))
         order = self.constant(int(producer.inputs[1]))
         return None if order is None else source.transposed(tuple(int(axis) for axis in order.values))
 
-    def _stored(self, tensor: Any, data: Any) -> _Constant | None:
-        kind = self._types[tensor.type]
+    def _stored(self, tensor: Any, data: bytes) -> _Constant | None:
+        kind, shape = self._types[tensor.type], shape_of(tensor)
         if kind not in _TYPES:
             return None
-        constant = _Constant(tensor.name.decode(), np.frombuffer(data, _TYPES[kind]).reshape(_shape(tensor)))
-        if kind not in ("INT8", "UINT8"):
+        numbers = np.frombuffer(data, _TYPES[kind])
+        if kind == "INT4":
+            numbers = signed_nibbles(unpack_nibbles(numbers, int(np.prod(shape))))
+        constant = _Constant(tensor.name.decode(), numbers.reshape(shape))
+        if kind not in ("INT4", "INT8", "UINT8"):
             return constant
-        return replace(constant, values=dequantize(constant.values, *_scale(tensor)), integers=constant.values)
+        return replace(constant, values=self._dequantized(tensor, constant.values), integers=constant.values)
+
+    def _dequantized(self, tensor: Any, integers: NDArray[Any]) -> NDArray[np.float32]:
+        """Integers of a tensor times its scales, which are another tensor where there is one for each block."""
+        quantization = tensor.quantization
+        if quantization.detailsType != schema().QuantizationDetails.BlockwiseQuantization:
+            return dequantize(integers, *_scale(tensor))
+        scales = self.constant(quantization.details.scales)
+        if scales is None:
+            raise ArtifactError(f"the scales of the blocks of '{tensor.name.decode()}' are not in the file.")
+        return dequantize_blocks(integers, scales.values, quantization.details.blockSize)
 
 
 _LOOKED_THROUGH = ("DEQUANTIZE", "QUANTIZE", "TRANSPOSE", "RESHAPE")
@@ -169,6 +183,7 @@ _TYPES: dict[str, Any] = {
     "FLOAT32": np.float32,
     "FLOAT16": np.float16,
     "INT8": np.int8,
+    "INT4": np.uint8,  # two in each
     "UINT8": np.uint8,
     "INT32": np.int32,
 }
@@ -179,14 +194,6 @@ def _scale(tensor: Any) -> tuple[NDArray[Any], NDArray[Any], int]:
     quantization = tensor.quantization
     scale = np.array(quantization.scale, np.float32)
     return scale, np.array(quantization.zeroPoint), quantization.quantizedDimension if scale.size > 1 else 0
-
-
-def _shape(tensor: Any) -> tuple[int, ...]:
-    return () if tensor.shape is None else tuple(int(axis) for axis in tensor.shape)
-
-
-def _names(enumeration: Any) -> dict[int, str]:
-    return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
 
 
 def _read(path: Path, graph: _Graph, operator: Any) -> StoredWeight | None:
@@ -203,6 +210,8 @@ def _read(path: Path, graph: _Graph, operator: Any) -> StoredWeight | None:
         raise ArtifactError(f"can't read the weights of a {name} of {path}: the file computes them.")
     if constant is None or constant.values.ndim < 2 or constant.values.dtype == np.int32:
         return None
+    if name == "FULLY_CONNECTED":
+        constant = constant.without_columns(graph.padding(operator))
     axes = tuple(range(constant.values.ndim))
     if kind == DEPTHWISE:  # (1, height, width, outputs)
         constant = constant.transposed((3, 1, 2, 0))

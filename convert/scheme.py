@@ -20,7 +20,7 @@ class Precision(StrEnum):
     INT8_DYNAMIC = "int8_dynamic"  # weights INT8; activations quantized while running
     INT8_STATIC = "int8_static"  # weights and activations INT8, ranges from training images
     INT16X8 = "int16x8"  # weights INT8, activations INT16, ranges from training images
-    INT4_WEIGHTS = "int4_weights"  # weights of dense layers and embeddings INT4, arithmetic in float
+    INT4_WEIGHTS = "int4_weights"  # dense layers and embeddings INT4 in blocks; activations INT8 while running
 
 
 class Calibrator(StrEnum):

@@ -24,7 +24,8 @@ class StoredWeight:
     name: str  # of the tensor that holds the numbers
     operator: str  # conv, depthwise, dense or embedding: the first operator that reads it
     values: NDArray[np.float32]  # what the operator multiplies by
-    integers: NDArray[Any] | None = None  # as stored: INT8, or onnxruntime's UINT8 tables; None for float weights
+    # As stored: INT8, onnxruntime's UINT8 tables, or INT4 as int8 (-8 to 7) or uint8 (0 to 15); None for float weights.
+    integers: NDArray[Any] | None = None
 
     @property
     def products(self) -> int:

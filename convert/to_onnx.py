@@ -9,6 +9,7 @@ from convert.artifact import OUTPUT_SUFFIX
 from convert.calibration import Calibration, Feed
 from convert.fake_quant import holds_fake_quant, require_static
 from convert.graphs import GraphFunction
+from convert.int4_onnx import quantize_weights_int4
 from convert.qdq import convert_fake_quant
 from convert.quantization import quantize_onnx, store_weights_fp16
 from convert.scheme import INTEGER, STATIC, Precision, Scheme
@@ -61,6 +62,8 @@ def _apply(model: Any, scheme: Scheme, feeds: Iterator[Feed]) -> bytes:
             return quantize_onnx(model, scheme, feeds, Path(work))
     if scheme.precision is Precision.FP16:
         model = store_weights_fp16(model)
+    if scheme.precision is Precision.INT4_WEIGHTS:
+        model = quantize_weights_int4(model)
     return bytes(model.SerializeToString())
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from convert.calibration import Calibration
 from convert.fake_quant import holds_fake_quant, require_static
 from convert.graphs import GraphFunction
+from convert.int4_tflite import quantize_weights_int4
 from convert.scheme import STATIC, Granularity, Integers, Layout, Precision, Scheme, WeightRange
 from convert.tflite_quantization import quantize_calibrated
 from convert.to_keras import SIGNATURE, save_signature
@@ -31,12 +32,14 @@ def export_tflite(graph: GraphFunction, scheme: Scheme, calibration: Calibration
     with tempfile.TemporaryDirectory() as saved:
         save_signature(graph, Path(saved))
         converter = tf.lite.TFLiteConverter.from_saved_model(saved, signature_keys=[SIGNATURE])
-        if scheme.precision is not Precision.FP32:
+        if scheme.precision not in (Precision.FP32, Precision.INT4_WEIGHTS):
             _set_precision(converter, scheme)
         if scheme.precision in STATIC and not trained:
             _set_calibration(converter, graph, scheme, calibration)
         try:
             content = _convert(converter)
+            if scheme.precision is Precision.INT4_WEIGHTS:
+                content = quantize_weights_int4(content)
         except CaptionbenchError:
             raise
         except Exception as error:  # the converter raises many types; all mean that it could not

@@ -32,6 +32,7 @@ TEXTS = (
     "int8_static(qoperator,s8s8)",
     "int8_static(reduce_range)",
     "int16x8",
+    "int4_weights",
 )
 REFUSED = {
     *((Format.TFLITE, text) for text in TEXTS if any(option in text for option in ("qoperator", "s8s8", "reduce"))),
