@@ -3,24 +3,27 @@
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import ClassVar, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.runtimes.base import Runtime, Session
 from convert.artifact import ENCODER, Artifact
+from convert.fused import IDS, IMAGE, LOG_PROBABILITY
 from convert.recipe import Graph
 from models.decoders import STATES
 from models.decoding import Caption, Search, Step, Tensors, decode
 from models.errors import ConfigError
 from models.preprocessing import preprocess
-from models.vocabulary import Vocabulary
+from models.vocabulary import END, Vocabulary
 
 
 @dataclass(frozen=True)
 class LoadedCaptioner:
     """An artifact in memory, ready to caption."""
 
+    searches: ClassVar[tuple[Search, ...]] = tuple(Search)
     artifact: Artifact
     vocabulary: Vocabulary
     encoder: Session
@@ -48,6 +51,25 @@ class LoadedCaptioner:
         return self.decode(self.encode(self.preprocess(encoded, name)), search)[0]
 
 
+class FusedCaptioner(LoadedCaptioner):
+    """An artifact of one graph, from pixels to words: it stands in the encoder's place, and there is no step."""
+
+    searches = (Search.GREEDY,)
+
+    def encode(self, pixels: NDArray[np.float32]) -> Tensors:
+        """The pixels: what `decode` takes."""
+        return {IMAGE: pixels}
+
+    def decode(self, inputs: Tensors, search: Search) -> list[Caption]:
+        """Captions of pixels, one image at a time. Raises ConfigError for a search that the graph doesn't do."""
+        if search not in self.searches:
+            raise ConfigError(
+                f"a fused graph holds one search, greedy; received '{search}'. "
+                "Ask for greedy, or use an artifact of the step graph."
+            )
+        return [_fused_caption(self.encoder.run({IMAGE: image[None]})) for image in inputs[IMAGE]]
+
+
 @contextmanager
 def load_sessions(artifact: Artifact, runtime: Runtime, *, threads: int) -> Iterator[LoadedCaptioner]:
     """Load an artifact's graphs on a runtime. Raises ConfigError when the runtime does not read its format."""
@@ -57,6 +79,10 @@ def load_sessions(artifact: Artifact, runtime: Runtime, *, threads: int) -> Iter
             f"received an artifact of format '{artifact.recipe.format}'."
         )
     with ExitStack() as stack:
+        if artifact.recipe.graph is Graph.FUSED:
+            session = stack.enter_context(runtime.load(artifact.decoder_graph, threads=threads))
+            yield FusedCaptioner(artifact, artifact.vocabulary(), session, _no_step)
+            return
         encoder = stack.enter_context(runtime.load(artifact.graphs[ENCODER], threads=threads))
         decoder = stack.enter_context(runtime.load(artifact.decoder_graph, threads=threads))
         step = _prefix_step(decoder) if artifact.recipe.graph is Graph.PREFIX else _session_step(decoder)
@@ -80,6 +106,17 @@ def _initial_state(artifact: Artifact, rows: int) -> dict[str, NDArray[np.generi
         prefix = np.zeros((rows, contract.max_length), np.int32)
         return {"prefix": prefix, "position": np.zeros(rows, np.int32)}
     return {name: np.zeros((rows, contract.units), np.float32) for name in STATES}
+
+
+def _fused_caption(outputs: Tensors) -> Caption:
+    """The ids of a row up to END, which is part of them when the caption ended by itself."""
+    ids = [int(index) for index in outputs[IDS][0]]
+    spoken = ids[: ids.index(END) + 1] if END in ids else ids
+    return Caption(tuple(spoken), float(outputs[LOG_PROBABILITY][0]))
+
+
+def _no_step(token: NDArray[np.int32], inputs: Tensors) -> NoReturn:
+    raise ConfigError("a fused graph has no step of its own; use an artifact of the step graph.")
 
 
 def _session_step(session: Session) -> Step:

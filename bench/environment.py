@@ -1,5 +1,6 @@
 """The machine and the software of a run: no number is worth anything without them."""
 
+import gc
 import os
 import platform
 import subprocess
@@ -11,40 +12,15 @@ from pathlib import Path
 import psutil
 
 from bench.result import Environment
+from convert.machine import isa_flags, parse_cpu_info, read_cpu_info
 
-# Instruction sets that decide how fast inference can be, as Linux spells them: x86, then Arm.
-ISA_FLAGS = (
-    "sse4_2",
-    "avx",
-    "f16c",
-    "fma",
-    "avx2",
-    "avx_vnni",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "amx_bf16",
-    "amx_int8",
-    "neon",
-    "asimd",
-    "asimdhp",
-    "asimddp",
-    "i8mm",
-    "bf16",
-    "sve",
-    "sve2",
-    "sme",
-)
-
-_CPU_INFO = Path("/proc/cpuinfo")
 _PROCESS_STATUS = Path("/proc/self/status")
 _REPOSITORY = Path(__file__).parent.parent
 
 
 def describe_environment(packages: Sequence[str]) -> Environment:
     """What runs here; `packages` that are not installed are left out."""
-    cpu_info = parse_cpu_info(_read(_CPU_INFO))
+    cpu_info = parse_cpu_info(read_cpu_info())
     return Environment(
         cpu=cpu_name(cpu_info) or platform.processor() or platform.machine(),
         cores=_usable_cores(),
@@ -56,25 +32,9 @@ def describe_environment(packages: Sequence[str]) -> Environment:
     )
 
 
-def parse_cpu_info(text: str) -> dict[str, str]:
-    """/proc/cpuinfo as key -> value of the first processor that has the key."""
-    fields: dict[str, str] = {}
-    for line in text.splitlines():
-        key, separator, value = line.partition(":")
-        if separator:
-            fields.setdefault(key.strip(), value.strip())
-    return fields
-
-
 def cpu_name(cpu_info: dict[str, str]) -> str:
     """The marketing name where there is one; Arm boards have only their own name, or none."""
     return next((cpu_info[key] for key in ("model name", "Model", "Hardware") if cpu_info.get(key)), "")
-
-
-def isa_flags(cpu_info: dict[str, str]) -> tuple[str, ...]:
-    """ISA_FLAGS that this CPU has; x86 lists them as `flags`, Arm as `Features`."""
-    present = {*cpu_info.get("flags", "").split(), *cpu_info.get("Features", "").split()}
-    return tuple(flag for flag in ISA_FLAGS if flag in present)
 
 
 def commit(folder: Path = _REPOSITORY) -> str:
@@ -84,6 +44,12 @@ def commit(folder: Path = _REPOSITORY) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def resident_bytes() -> int:
+    """Resident set of this process now, garbage collected first."""
+    gc.collect()
+    return int(psutil.Process().memory_info().rss)
 
 
 def peak_rss_bytes() -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.captioning import LoadedCaptioner, load_sessions
+from bench.captioning import FusedCaptioner, LoadedCaptioner, load_sessions
 from bench.job import Job
 from bench.result import Phase
 from bench.runtimes import find_runtime
@@ -27,6 +27,8 @@ SHARES: Mapping[Phase, float] = {
     Phase.DECODE: 0.15,
     Phase.CAPTION: 0.5,
 }
+# A fused graph does the rest in one call, which can't be parted.
+FUSED_PHASES = (Phase.PREPROCESS, Phase.CAPTION)
 # A sample is the mean of as many calls as take about this long, so that the clock's resolution and
 # the harness's own microseconds don't show.
 SAMPLE_SECONDS = 0.0005
@@ -57,6 +59,14 @@ class TimedCaptioner:
         """Encoded file -> caption; what was said is kept to be compared with the quality run."""
         name, encoded = self._files[index]
         self.captions[name] = self.loaded.sentence(self.loaded.caption(encoded, Search.GREEDY, name))
+
+    @property
+    def shares(self) -> dict[Phase, float]:
+        """How the timing is shared out among the phases that this artifact has."""
+        if not isinstance(self.loaded, FusedCaptioner):
+            return dict(SHARES)
+        total = sum(SHARES[phase] for phase in FUSED_PHASES)
+        return {phase: SHARES[phase] / total for phase in FUSED_PHASES}
 
     def phase(self, phase: Phase) -> Callable[[], object]:
         """One call of a phase on the next image, inputs prepared beforehand."""

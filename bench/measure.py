@@ -24,7 +24,7 @@ from models.files import content_key
 from models.progress import say, track
 
 # Raised when a change makes the same artifact caption or be timed in another way.
-CAPTION_VERSION = 1
+CAPTION_VERSION = 2
 TIMING_VERSION = 2
 
 TIMED_IMAGES = 16
@@ -35,11 +35,12 @@ AGAIN = ".again"  # marks the second measurement of one artifact, for the noise 
 
 @dataclass(frozen=True)
 class Captioned:
-    """What a quality run found. `captions`: search -> image -> {caption, ids, log_probability}."""
+    """What a quality run found. `captions`: search offered -> image -> {caption, ids, log_probability}."""
 
     captions: Mapping[Search, Mapping[str, Mapping[str, Any]]]
     probe: Mapping[str, Any]  # tensor name -> array of the probe images
     peak_rss_bytes: int
+    loaded_bytes: int
     runtime_version: str
 
     def sentences(self, search: Search) -> dict[str, str]:
@@ -192,11 +193,13 @@ def schedule(names: Sequence[str], rounds: int) -> list[tuple[int, str]]:
 def _read_captioned(path: Path) -> Captioned:
     table = json.loads(path.read_text(encoding="utf-8"))
     captions: dict[Search, dict[str, Any]] = {
-        search: {image: found[search] for image, found in table["captions"].items()} for search in Search
+        search: {image: found[search] for image, found in table["captions"].items()}
+        for search in Search
+        if all(search in found for found in table["captions"].values())
     }
     with np.load(path.with_suffix(".npz")) as file:
         probe = {name: file[name] for name in file.files}
-    return Captioned(captions, probe, table["peak_rss_bytes"], table["runtime_version"])
+    return Captioned(captions, probe, table["peak_rss_bytes"], table["loaded_bytes"], table["runtime_version"])
 
 
 def _read_timed(paths: Sequence[Path]) -> Timed:

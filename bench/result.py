@@ -47,21 +47,26 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Bytes on disk of the model files; `deflated` is the same files in one zip archive."""
+    """Bytes on disk of the model files; `deflated` is the same files in one zip archive. A fused file has no halves."""
 
     total: int
-    encoder: int
-    decoder: int
+    encoder: int | None
+    decoder: int | None
     deflated: int
+    weights: int | None = None  # of kernels and tables alone, as the file stores them
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Shares 0..1 of the artifact that run in INT8; None where unknown."""
+    """How much of the artifact is really integer, shares 0..1; None where unknown or not applicable."""
 
     weights_int8: float | None = None
-    macs_int8: float | None = None
+    macs_int8: float | None = None  # multiply-adds of one caption of mean length that integer kernels do
     time_int8: float | None = None
+    weights_int4: float | None = None
+    leftover_pairs: int | None = None  # quantized and dequantized again, after the runtime's own optimizer
+    lstm: str = ""  # how the decoder's LSTM is written: explicit_step, operator, loop
+    floats: Mapping[str, str] = field(default_factory=dict)  # "graph: part" -> why it multiplies in floating point
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +139,10 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Peak resident set of the process that loaded this artifact and captioned with it."""
+    """The process that loaded this artifact and captioned with it."""
 
     peak_rss_bytes: int
+    loaded_bytes: int | None = None  # by how much loading grew it, the runtime itself imported before
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from bench.coverage import caption_coverage, stored_weight_bytes
 from bench.measure import Captioned, Timed
 from bench.quality import paired_difference_ci95, score_captions
 from bench.result import (
-    Coverage,
     Divergence,
     Memory,
     Parity,
@@ -76,17 +76,18 @@ def measured_row(
     status, reason = _judge(plan, timed)
     empty = failed_row(cell, captioned.runtime_version, status, reason)
     compared = {search: _parity(search, captioned, twin) for search in Search}
+    quality = _quality(captioned, baseline, references, Search.GREEDY)
     return replace(
         empty,
-        size_bytes=Sizes(**artifact.size_bytes),
+        size_bytes=Sizes(**artifact.size_bytes, weights=stored_weight_bytes(artifact)),
         sha256=artifact.sha256,
-        coverage=Coverage(weights_int8=artifact.weights_int8),
-        quality=_quality(captioned, baseline, references, Search.GREEDY),
+        coverage=caption_coverage(artifact, quality.caption_length_mean if quality else 0.0),
+        quality=quality,
         quality_beam3=_quality(captioned, baseline, references, Search.BEAM3),
         parity=compared[Search.GREEDY],
         parity_beam3=compared[Search.BEAM3],
         latency_seconds=_latencies(timed),
-        memory=Memory(captioned.peak_rss_bytes),
+        memory=Memory(captioned.peak_rss_bytes, captioned.loaded_bytes),
         captions=captioned.sentences(Search.GREEDY),
     )
 
@@ -114,10 +115,13 @@ def _latencies(timed: Timed | str) -> dict[Phase, Any]:
     return {phase: summarise(timed.samples(phase)) for phase in timed.seconds}
 
 
-def _quality(captioned: Captioned, baseline: Measured | None, references: References, search: Search) -> Quality:
+def _quality(captioned: Captioned, baseline: Measured | None, references: References, search: Search) -> Quality | None:
+    """The scores of a search; None where the artifact does not offer it."""
+    if search not in captioned.captions:
+        return None
     captions = captioned.sentences(search)
     quality = score_captions(captions, references)
-    if baseline is None or baseline.captioned is captioned:
+    if baseline is None or baseline.captioned is captioned or search not in baseline.captioned.captions:
         return quality
     difference = paired_difference_ci95(captions, baseline.captioned.sentences(search), references)
     return replace(quality, cider_difference_ci95=difference)
@@ -136,11 +140,13 @@ def choose_twin(cell: Cell, cells: Sequence[Cell], baseline: Cell) -> Cell | Non
 
 
 def _parity(search: Search, captioned: Captioned, twin: tuple[str, Measured] | None) -> Parity | None:
-    """Agreement with the twin row; None when there is none to agree with."""
+    """Agreement with the twin row; None when there is none to agree with, or one of the two has no such search."""
     if twin is None:
         return None
     reference, measured = twin
     baseline = measured.captioned
+    if search not in baseline.captions or search not in captioned.captions:
+        return None
     theirs, ours = baseline.ids(search), captioned.ids(search)
     differing = [image for image in theirs if theirs[image] != ours[image]]
     agreed = [_agreement(theirs[image], ours[image]) for image in theirs]

@@ -3,7 +3,9 @@
 It runs in the runtime's own environment, so it imports neither TensorFlow nor the scorers.
 """
 
+import contextlib
 import dataclasses
+import importlib
 import importlib.metadata
 import json
 import sys
@@ -13,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.captioning import LoadedCaptioner, caption_all, load_sessions
-from bench.environment import describe_environment, peak_rss_bytes
+from bench.captioning import FusedCaptioner, LoadedCaptioner, caption_all, load_sessions
+from bench.environment import describe_environment, peak_rss_bytes, resident_bytes
 from bench.job import Job
 from bench.runtimes import find_runtime, runtime_version
 from convert.artifact import load_artifact
-from models.decoding import Caption, Search
+from models.decoding import Caption
 from models.errors import CaptionbenchError
 from models.files import write_atomic, write_text_atomic
 from models.vocabulary import START
@@ -28,19 +30,32 @@ PROBE_IMAGES = 8
 
 
 def caption(job: Job, out: Path) -> None:
-    """Caption the job's images, greedily and with a beam; write `out` and the probe tensors beside it."""
+    """Caption the job's images in every search that is offered; write `out` and the probe tensors beside it."""
     runtime = find_runtime(job.runtime)
+    before = _resident_with(runtime.module)
     with load_sessions(load_artifact(Path(job.artifact)), runtime, threads=job.threads) as loaded:
-        searches = (Search.GREEDY, Search.BEAM3)
+        grown = resident_bytes() - before
         captions = {
-            image: {search: _described(loaded, found[search]) for search in searches}
-            for image, found in caption_all(loaded, job.read_images(), searches)
+            image: {search: _described(loaded, caption) for search, caption in found.items()}
+            for image, found in caption_all(loaded, job.read_images(), loaded.searches)
         }
         peak = peak_rss_bytes()
-        probe = _probe(loaded, job)
+        probe = {} if isinstance(loaded, FusedCaptioner) else _probe(loaded, job)
     write_atomic(out.with_suffix(".npz"), lambda file: np.savez(file, **probe))  # type: ignore[arg-type]
-    table = {"captions": captions, "peak_rss_bytes": peak, "runtime_version": runtime_version(runtime)}
+    table = {
+        "captions": captions,
+        "peak_rss_bytes": peak,
+        "loaded_bytes": grown,
+        "runtime_version": runtime_version(runtime),
+    }
     write_text_atomic(out, json.dumps(table) + "\n")
+
+
+def _resident_with(module: str) -> int:
+    """Resident bytes once the runtime's module is there: what an artifact takes is counted from here."""
+    with contextlib.suppress(ImportError):  # loading says what is missing, and what to do
+        importlib.import_module(module)
+    return resident_bytes()
 
 
 def describe(runtime: str) -> dict[str, Any]:

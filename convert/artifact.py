@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from convert.coverage import GraphCoverage
 from convert.recipe import Format, Graph, Recipe
 from convert.scheme import parse_scheme
 from convert.store import read_manifest
@@ -32,7 +33,7 @@ class Contract:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A built artifact. `graphs` maps "encoder" and the decoder graph's name to paths."""
+    """A built artifact. `graphs` maps "encoder" and the decoder graph's name to paths; a fused one has one for both."""
 
     path: Path
     recipe: Recipe
@@ -40,8 +41,9 @@ class Artifact:
     graphs: Mapping[str, Path]
     sha256: str  # of the manifest, so of everything
     weights_int8: float | None
+    coverage: Mapping[str, GraphCoverage]  # by graph; empty for formats that hold no integers
     tools: Mapping[str, str]
-    size_bytes: Mapping[str, int]  # total, encoder, decoder, deflated
+    size_bytes: Mapping[str, Any]  # total, encoder, decoder, deflated; None for the halves of a fused one
 
     @property
     def decoder_graph(self) -> Path:
@@ -68,8 +70,8 @@ def artifact_facts(
         },
         "size_bytes": {
             "total": sum(sizes.values()),
-            "encoder": sizes[ENCODER],
-            "decoder": sizes[recipe.graph],
+            "encoder": sizes.get(ENCODER),
+            "decoder": None if recipe.graph is Graph.FUSED else sizes[recipe.graph],
             "deflated": _deflated_bytes([folder / name for name in graphs.values()]),
         },
         **more,
@@ -104,6 +106,7 @@ def load_artifact(path: Path) -> Artifact:
         graphs,
         content_digest(manifest["files"]),
         facts.get("weights_int8"),
+        {name: GraphCoverage(**found) for name, found in facts.get("coverage", {}).items()},
         facts["tools"],
         facts["size_bytes"],
     )

@@ -11,8 +11,10 @@ from typing import Any, Self
 
 from convert.artifact import ENCODER, Contract, artifact_facts
 from convert.calibration import Calibration, CalibrationPlan, record_calibration
-from convert.coverage import weights_int8
+from convert.coverage import coverage_of, weights_int8
 from convert.exporters import EXPORTERS, ROUTES
+from convert.fused import GreedyLoop, fuse
+from convert.fused_tensorflow import fused_graph
 from convert.graphs import GraphFunction, deployable_graphs
 from convert.layers import check_layers
 from convert.machine import machine_kind, slow_choice
@@ -21,7 +23,7 @@ from convert.scheme import STATIC, Scheme
 from convert.store import Entry, Store
 from models.captioner import Captioner, captioner_files, load_captioner, read_captioner_table, save_captioner
 from models.datasets.base import Dataset
-from models.files import content_key, sha256_of
+from models.files import content_key, sha256_of, write_bytes_atomic
 from models.fitting import Score
 from models.progress import say
 from models.spec import CaptionerSpec
@@ -29,7 +31,7 @@ from models.training import train_captioner
 
 # Raised when a change here or in `models` makes the same inputs give another captioner or artifact.
 TRAINING_VERSION = 1
-EXPORT_VERSION = 3
+EXPORT_VERSION = 4
 
 TOOLS = ("tensorflow", "tf_keras", "tf2onnx", "onnx", "onnxruntime")
 
@@ -129,13 +131,11 @@ class ArtifactBuilder:
     def _export(self, recipe: Recipe, folder: Path) -> Mapping[str, Any]:
         for warning in _warnings(recipe):
             say(f"warning: {recipe.name}: {warning}")
-        schemes = {ENCODER: recipe.encoder, str(recipe.graph): recipe.decoder}
-        graphs = {}
-        for graph in self._graphs(recipe.graph):
-            exported = self._export_graph(recipe.format, graph, schemes[graph.name])
-            copy = shutil.copytree if exported.is_dir() else shutil.copy
-            copy(exported, folder / exported.name)
-            graphs[graph.name] = exported.name
+        halves = self._export_halves(recipe)
+        if recipe.graph is Graph.FUSED:
+            graphs = {str(Graph.FUSED): self._fuse(recipe, halves, folder)}
+        else:
+            graphs = {name: _copy_into(folder, path) for name, path in halves.items()}
         shutil.copy(self.entry.path / "vocabulary.json", folder)
         contract = Contract(self.captioner.preprocessing, self.captioner.max_length, self.captioner.config.units)
         return artifact_facts(
@@ -143,12 +143,35 @@ class ArtifactBuilder:
             contract,
             folder,
             graphs,
-            weights_int8=weights_int8([folder / name for name in graphs.values()]),
+            weights_int8=weights_int8(list(halves.values())),
             tools=tool_versions(),
             captioner=self.entry.path.name,
             route=ROUTES[recipe.format],
             warnings=_warnings(recipe),
+            coverage={
+                name: dataclasses.asdict(found)
+                for name, found in coverage_of({name: folder / file for name, file in graphs.items()}).items()
+            },
         )
+
+    def _export_halves(self, recipe: Recipe) -> dict[str, Path]:
+        """The encoder and the decoder by name; what is fused is made of a step."""
+        decoder = Graph.STEP if recipe.graph is Graph.FUSED else recipe.graph
+        schemes = {ENCODER: recipe.encoder, str(decoder): recipe.decoder}
+        return {
+            graph.name: self._export_graph(recipe.format, graph, schemes[graph.name]) for graph in self._graphs(decoder)
+        }
+
+    def _fuse(self, recipe: Recipe, halves: Mapping[str, Path], folder: Path) -> str:
+        """Write the one graph of a fused artifact; returns the name of what it wrote."""
+        if recipe.format is Format.SAVED_MODEL:
+            return EXPORTERS[recipe.format](fused_graph(self.captioner), recipe.decoder, Calibration(), folder)
+        captioner = self.captioner
+        loop = GreedyLoop(captioner.max_length, captioner.config.units, len(captioner.vocabulary.words))
+        encoder, step = halves[ENCODER], halves[Graph.STEP]
+        name = f"{Graph.FUSED}{step.suffix}"
+        write_bytes_atomic(folder / name, fuse(recipe.format, encoder, step, loop))
+        return name
 
     @functools.cache  # noqa: B019 - lives as long as its builder
     def _graphs(self, graph: Graph) -> list[GraphFunction]:
@@ -164,3 +187,10 @@ class ArtifactBuilder:
             calibration = self.calibration if scheme.precision in STATIC else Calibration()
             self._exported[key] = EXPORTERS[format_](graph, scheme, calibration, folder)
         return folder / self._exported[key]
+
+
+def _copy_into(folder: Path, exported: Path) -> str:
+    """Copy a graph's file or folder; returns its name."""
+    copy = shutil.copytree if exported.is_dir() else shutil.copy
+    copy(exported, folder / exported.name)
+    return exported.name

@@ -1,15 +1,44 @@
-"""The share of an artifact's weights that are stored as INT8; `convert/ledger.py` says the rest."""
+"""What an artifact's manifest keeps of its ledgers: numbers stored, numbers multiplied, and what stayed in float."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from convert.ledger import SUFFIXES, Arithmetic, stored_elements, weights_of
+from convert.ledger import SUFFIXES, Arithmetic, Ledger, ledger_of, stored_elements, weights_of
 from convert.ledger_parts import MINIMUM_ELEMENTS
 
-__all__ = ["MINIMUM_ELEMENTS", "weights_int8"]
+__all__ = ["MINIMUM_ELEMENTS", "GraphCoverage", "coverage_of", "weights_int8"]
 
 # A SavedModel is a folder; neither it nor a Keras file holds anything but fp32.
 FLOAT_ONLY = ("", ".keras")
+
+
+@dataclass(frozen=True)
+class GraphCoverage:
+    """The ledger of one graph, small enough for a manifest; mappings are by `Arithmetic`."""
+
+    weights: Mapping[str, int]  # elements
+    weight_bytes: Mapping[str, int]
+    multiply_adds: Mapping[str, int]  # of one run at batch 1
+    leftover_pairs: int
+    lstm: str
+    floats: Mapping[str, str]  # parts that multiply in floating point, and why
+
+
+def coverage_of(graphs: Mapping[str, Path]) -> dict[str, GraphCoverage]:
+    """The coverage of each .onnx and .tflite graph; other formats have none. Raises ArtifactError like `ledger_of`."""
+    return {name: _summary(ledger_of(path)) for name, path in graphs.items() if path.suffix in SUFFIXES}
+
+
+def _summary(ledger: Ledger) -> GraphCoverage:
+    return GraphCoverage(
+        {str(arithmetic): count for arithmetic, count in ledger.weights.items()},
+        {str(arithmetic): count for arithmetic, count in ledger.weight_bytes.items()},
+        {str(arithmetic): count for arithmetic, count in ledger.multiply_adds.items()},
+        ledger.leftover_pairs,
+        str(ledger.lstm),
+        {part.name: str(part.reason) for part in ledger.parts if part.reason and part.multiply_adds},
+    )
 
 
 def weights_int8(graphs: Sequence[Path]) -> float | None:

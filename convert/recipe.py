@@ -25,6 +25,7 @@ class Graph(StrEnum):
 
     STEP = "step"  # one word with explicit state: what one deploys
     PREFIX = "prefix"  # the 2020 study's: the whole padded prefix again for every word
+    FUSED = "fused"  # image in, words out: encoder, step and greedy loop in one file
 
 
 @dataclass(frozen=True, order=True)

@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping
 
 from bench.result import Captioner
+from convert.recipe import Graph
 from reports.captions import divergence_table, parity_table, render_examples
 from reports.compression import compression_section
+from reports.coverage import coverage_section
 from reports.report import Report
 from reports.tables import headline_table, latency_table, quality_table, size_table, throughput_table
 from reports.text import DASH, code_block, escape, name_text, path_address, score, table
@@ -44,6 +46,7 @@ def render_markdown(report: Report, *, figure: str | None) -> str:
         ("What the captions look like", render_examples(report)),
         ("Where the time goes", _latency(report)),
         ("Where the bytes go", _sizes(report)),
+        ("What is really integer", coverage_section(report)),
         ("Caption quality", _quality(report)),
         ("What compression reached", compression_section(report)),
         ("What was measured", _captioners(report)),
@@ -91,24 +94,32 @@ def _parity(report: Report) -> str:
     notes = (
         "Share of test images whose caption, and share of words, are those of the reference row. Every runtime "
         "runs the same decode loop, so what differs comes from the graphs."
+        f"{_fused_note(report)}"
     )
     if not divergences:
         return "\n\n".join((notes, matrix, "No caption differs from its reference."))
     return "\n\n".join((notes, matrix, "Some of the captions that differ:", divergences))
 
 
+def _fused_note(report: Report) -> str:
+    """What sets fused rows apart, where there are any."""
+    if all(item.row.graph != Graph.FUSED for item in report.rows):
+        return ""
+    return " A fused row holds a greedy loop in its file: no beam, and pixels to words is one call."
+
+
 def _latency(report: Report) -> str:
     note = (
         "Medians, each phase timed on its own (none is a difference of two others); p90 where there are at "
-        f"least 64 samples. A step is one word. {render_conditions(report)}"
+        f"least 64 samples. A step is one word.{_fused_note(report)} {render_conditions(report)}"
     )
     return "\n\n".join(filter(None, (latency_table(report), throughput_table(report), note)))
 
 
 def _sizes(report: Report) -> str:
     note = (
-        "MB are millions of bytes; zipped is the same files in one archive. The INT8 columns say what share "
-        f"really is INT8, whatever the recipe is called ({DASH}: unknown)."
+        "MB are millions of bytes; zipped is the same files in one archive, weights are kernels and tables alone, and "
+        f"loaded is what loading adds to a process that has imported the runtime ({DASH}: unknown)."
     )
     return f"{size_table(report)}\n\n{note}"
 

@@ -7,9 +7,9 @@ from reports.text import escape, name_text, percent, ratio, table
 
 HEAD = """# What works with what
 
-Made by `nox -s matrix` from the registries: every cell was built by the real converter, loaded by the real runtime, and
-captioned {images} test images. The captioner is tiny and hardly trained, so the cells say what works and how much smaller
-a file gets even at this size, not what it costs in quality: for that read the published reports.
+Made by `nox -s matrix` from the registries: every cell was built by the real converter, loaded by the real runtime,
+and captioned {images} test images. The captioner is tiny and hardly trained, so the cells say what works and how much
+smaller a file gets even at this size, not what it costs in quality: for that read the published reports.
 
 Each cell: how many times smaller than fp32 of the same technique, and the share of captions that are those of fp32.
 A number in brackets is a combination that can't work; the reasons are below.

@@ -1,6 +1,6 @@
 """The tables of a report: headline, latency, sizes, quality. Pure."""
 
-from bench.result import Coverage, Latency, Phase, Quality, Status
+from bench.result import Latency, Phase, Quality, Status
 from reports.comparison import Comparison
 from reports.report import Report
 from reports.text import (
@@ -138,28 +138,24 @@ def throughput_table(report: Report) -> str:
 
 
 def size_table(report: Report) -> str:
-    """Bytes on disk by part, and how much of the artifact really is INT8."""
+    """Bytes on disk by part."""
     headers = (
         "recipe @ runtime",
         "total (MB)",
         "encoder (MB)",
         "decoder (MB)",
         "zipped (MB)",
-        "INT8 weights",
-        "INT8 arithmetic",
-        "INT8 time",
+        "weights (MB)",
+        "loaded (MB)",
     )
     cells = []
     for item in report.rows:
         sizes = item.row.size_bytes
         if sizes:
-            parts = (sizes.total, sizes.encoder, sizes.decoder, sizes.deflated)
-            cells.append([name_text(item.name), *map(megabytes, parts), *_coverage(item.row.coverage)])
+            loaded = item.row.memory.loaded_bytes if item.row.memory else None
+            parts = (sizes.total, sizes.encoder, sizes.decoder, sizes.deflated, sizes.weights, loaded)
+            cells.append([name_text(item.name), *map(megabytes, parts)])
     return table(headers, cells)
-
-
-def _coverage(coverage: Coverage) -> list[str]:
-    return [percent(share) for share in (coverage.weights_int8, coverage.macs_int8, coverage.time_int8)]
 
 
 def quality_table(report: Report) -> str:

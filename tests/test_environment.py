@@ -9,15 +9,9 @@ import numpy as np
 import psutil
 import pytest
 
-from bench import environment
-from bench.environment import (
-    commit,
-    cpu_name,
-    describe_environment,
-    isa_flags,
-    parse_cpu_info,
-    peak_rss_bytes,
-)
+from bench.environment import commit, cpu_name, describe_environment, peak_rss_bytes
+from convert import machine
+from convert.machine import isa_flags, parse_cpu_info
 
 X86 = """processor\t: 0
 model name\t: Example CPU @ 2.00GHz
@@ -52,7 +46,7 @@ def test_environment_describes_this_machine() -> None:
 
 
 def test_environment_has_no_isa_where_nothing_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(environment, "_CPU_INFO", tmp_path / "missing")
+    monkeypatch.setattr(machine, "_CPU_INFO", tmp_path / "missing")
     described = describe_environment([])
     assert described.isa == ()
     assert described.cpu
@@ -91,6 +85,6 @@ def test_peak_rss_grows_with_memory() -> None:
 def test_peak_rss_of_a_child_is_not_its_parents() -> None:
     held = b"x" * (256 * 2**20)
     code = "from bench.environment import peak_rss_bytes; print(peak_rss_bytes())"
-    root = Path(environment.__file__).parent.parent
+    root = Path(machine.__file__).parent.parent
     child = subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True, text=True)
     assert 0 < int(child.stdout) < len(held)

@@ -122,7 +122,7 @@ def test_slow_calls_fill_their_time_and_fast_calls_are_grouped() -> None:
 def test_timed_images_are_spread_over_the_caption_lengths() -> None:
     images = [f"i{n:03}" for n in range(160)]
     lengths = {image: {"caption": "", "ids": [4] * (n // 10 + 1)} for n, image in enumerate(images)}
-    captioned = Captioned({Search.GREEDY: lengths}, {}, 0, "1")
+    captioned = Captioned({Search.GREEDY: lengths}, {}, 0, 0, "1")
     chosen = representative_images(images, captioned, seed=1)
     assert sorted(len(captioned.ids(Search.GREEDY)[image]) for image in chosen) == list(range(1, 17))
     assert chosen == representative_images(images[::-1], captioned, seed=1)

@@ -9,7 +9,7 @@ from bench.captioning import LoadedCaptioner, caption_all, load_sessions
 from bench.quality import score_captions
 from bench.runtimes import find_runtime, runtimes_for
 from convert.artifact import Artifact
-from convert.readback import read_weights
+from convert.readback import StoredWeight, read_weights
 from convert.recipe import Format, Recipe
 from convert.scheme import Scheme, parse_scheme
 from models.datasets import Dataset, Split
@@ -53,6 +53,13 @@ def first_logits(loaded: LoadedCaptioner, dataset: Dataset) -> np.ndarray:
     pixels = [loaded.preprocess(dataset.read(image.id)) for image in dataset.images(Split.TEST)[:IMAGES]]
     inputs = loaded.encode(np.concatenate(pixels))
     return loaded.step(np.full(IMAGES, START, np.int32), inputs)[0]
+
+
+def distinct_extremes(weight: StoredWeight) -> int:
+    """How many values the largest integer of a weight stands for: one for each scale, twice if both signs occur."""
+    assert weight.integers is not None
+    magnitudes = np.abs(weight.integers)
+    return int(np.unique(np.abs(weight.values[magnitudes == magnitudes.max()])).size)
 
 
 def run(artifact: Artifact, dataset: Dataset) -> tuple[np.ndarray, float]:
@@ -112,10 +119,10 @@ def test_per_tensor_weights_share_one_scale(build: Build, format_: Format) -> No
             w for w in read_weights(artifact.graphs["encoder"]) if w.integers is not None and w.operator != "embedding"
         ]
         assert weights
-        return [np.unique(w.values[np.abs(w.integers) == np.abs(w.integers).max()]).size for w in weights]
+        return [distinct_extremes(w) for w in weights]
 
-    assert max(scales("int8_static(per_tensor)")) <= 2
-    assert max(scales("int8_static")) > 2
+    assert max(scales("int8_static(per_tensor)")) == 1
+    assert max(scales("int8_static")) > 1
 
 
 def test_reduced_weights_take_seven_bits(build: Build) -> None:

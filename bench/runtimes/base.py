@@ -28,6 +28,7 @@ class Runtime(Protocol):
 
     name: str
     package: str  # distribution whose version is the runtime's
+    module: str  # what loading a graph imports
     formats: tuple[Format, ...]
     by_default: bool  # whether a suite that names no runtimes measures on this one
 

@@ -19,6 +19,7 @@ class FakeRuntime:
 
     name = "fake"
     package = "numpy"
+    module = "numpy"
     formats: tuple[Format, ...] = tuple(Format)
     by_default = False
 

@@ -16,6 +16,7 @@ class TensorFlowRuntime:
 
     name = "tensorflow"
     package = "tensorflow"
+    module = "tensorflow"
     formats: tuple[Format, ...] = (Format.SAVED_MODEL,)
     by_default = True
 
@@ -38,6 +39,7 @@ class KerasPredictRuntime:
 
     name = "keras_predict"
     package = "tf_keras"
+    module = "tf_keras"
     formats: tuple[Format, ...] = (Format.KERAS,)
     by_default = True
 

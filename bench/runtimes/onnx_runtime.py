@@ -15,6 +15,7 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     package = "onnxruntime"
+    module = "onnxruntime"
     formats: tuple[Format, ...] = (Format.ONNX,)
     by_default = True
 

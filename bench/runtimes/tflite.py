@@ -16,6 +16,7 @@ class TfliteRuntime:
 
     name = "tflite"
     package = "ai-edge-litert"
+    module = "ai_edge_litert.interpreter"
     formats: tuple[Format, ...] = (Format.TFLITE,)
     by_default = True
 
