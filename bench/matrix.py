@@ -18,9 +18,11 @@ from convert.store import Store
 from models.datasets.base import Dataset, Split
 from models.decoding import Search
 from models.errors import CaptionbenchError, UnsupportedError
+from models.keras import tensorflow
 from models.progress import say
 
 Sentences = Mapping[str, str]
+THREADS = 2
 
 
 class Outcome(StrEnum):
@@ -52,6 +54,8 @@ class _Ran:
 
 def run_matrix(suite: Suite, store: Store, dataset: Dataset) -> tuple[MatrixCell, ...]:
     """Build and caption every cell of a suite. One that fails does not stop the others."""
+    # TensorFlow takes thread counts only before its first operation, and everything here is one process.
+    tensorflow().config.threading.set_intra_op_parallelism_threads(THREADS)
     built = build_suite(suite, store, dataset)
     ran: dict[Cell, _Ran] = {}
     cells: list[MatrixCell] = []
@@ -76,7 +80,7 @@ def _impossible(cell: Cell, error: CaptionbenchError) -> MatrixCell:
 
 
 def _captions(artifact: Artifact, cell: Cell, dataset: Dataset) -> Iterator[tuple[str, str]]:
-    with load_sessions(artifact, find_runtime(cell.runtime), threads=1) as loaded:
+    with load_sessions(artifact, find_runtime(cell.runtime), threads=THREADS) as loaded:
         encoded = ((image.id, dataset.read(image.id)) for image in dataset.images(Split.TEST))
         for name, found in caption_all(loaded, encoded, [Search.GREEDY]):
             yield name, loaded.sentence(found[Search.GREEDY])

@@ -31,7 +31,8 @@ def require_static(graph: GraphFunction, scheme: Scheme) -> None:
     """A graph with FakeQuant has one scheme: its ranges are trained. Raises UnsupportedError for any other."""
     if scheme != Scheme(Precision.INT8_STATIC):
         raise UnsupportedError(
-            f"the half '{graph.name}' was trained for INT8 (technique 'qat'): ask for int8_static, not {scheme}"
+            f"the half '{graph.name}' was trained for INT8 (technique 'qat'): its only precision is int8_static",
+            thread="https://www.tensorflow.org/model_optimization/guide/quantization/training",
         )
 
 

@@ -1,8 +1,9 @@
 """A second route to ONNX and TFLite: `Model.export` of Keras 3, in a process of its own.
 
-The captioners are models of Keras 2 (`tf_keras`), because TensorFlow Model Optimization needs it. Keras 3 can't
-read their files (https://github.com/keras-team/keras/issues/19089), so a graph is handed over in one of two ways: see
-`Route`. The deployed artifacts don't come from here; docs/routes.md says why.
+The captioners are models of Keras 2 (`tf_keras`), because TensorFlow Model Optimization needs it. Keras 3 can't load
+their files ("Could not locate class 'Functional'"; https://github.com/keras-team/keras/issues/19089 reports the like
+for Keras 2.15), so a graph is handed over in one of two ways: see `Route`. The deployed artifacts don't come from
+here; docs/routes.md says why.
 """
 
 import dataclasses
@@ -128,7 +129,7 @@ def _save_endpoint(graph: GraphFunction, path: Path) -> None:
 
 def _run_child(work: Path) -> None:
     """Raises ConversionError with the last thing that the child said."""
-    # TF_USE_LEGACY_KERAS is read when TensorFlow is imported, so this process can't have both Kerases.
+    # `models.keras` gives one Keras to a process, and this process has chosen the other.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     chosen = {"TF_USE_LEGACY_KERAS": "0", "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment = inherited | chosen | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}

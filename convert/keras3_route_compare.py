@@ -140,7 +140,7 @@ def _compare_graph(export: Export, load: Load, seen: Sequence[_Observed], runs: 
         run = load(export.path)
         difference = max(_difference(run(batch.feeds[export.graph]), batch.outputs[export.graph]) for batch in seen)
     except Exception as error:  # runtimes raise many types; all mean that the file is of no use
-        return replace(row, reason=f"the runtime refuses it: {error}")
+        return replace(row, reason=f"its file does not run as ours does: {error}")
     runs[export.graph] = run
     operators, opset = _READERS[export.format](export.path)
     size = export.path.stat().st_size
@@ -149,9 +149,18 @@ def _compare_graph(export: Export, load: Load, seen: Sequence[_Observed], runs: 
 
 
 def _difference(outputs: Tensors, expected: Tensors) -> float:
-    """The largest of all tensors. Raises KeyError when a name is missing."""
-    wide = {name: (outputs[name].astype(np.float64), value.astype(np.float64)) for name, value in expected.items()}
-    return max(float(np.abs(got - value).max()) for got, value in wide.values())
+    """The largest of all tensors. Raises ValueError when names or shapes differ, or when a number is not finite."""
+    shapes = {name: value.shape for name, value in expected.items()}
+    received = {name: value.shape for name, value in outputs.items()}
+    if received != shapes:
+        raise ValueError(f"outputs {received} instead of {shapes}")
+    differences = [
+        np.abs(outputs[name].astype(np.float64) - value.astype(np.float64)).max() for name, value in expected.items()
+    ]
+    largest = float(np.max(differences))  # Python's own max may skip a NaN
+    if not np.isfinite(largest):
+        raise ValueError("outputs hold numbers that are not finite")
+    return largest
 
 
 def _read_onnx(path: Path) -> tuple[Counter[str], int | None]:

@@ -8,13 +8,10 @@ import numpy as np
 
 from convert.calibration import Feed
 from convert.ranges import Range, RangeRecorder
-from convert.scheme import Calibrator
 
 
-def record_ranges(
-    path: Path, operators: Sequence[str], feeds: Iterator[Feed], calibrator: Calibrator, work: Path
-) -> dict[str, Range]:
-    """The range of every float tensor that enters or leaves one of `operators`; `work` is a scratch folder."""
+def record_ranges(path: Path, operators: Sequence[str], feeds: Iterator[Feed], work: Path) -> RangeRecorder:
+    """What every float tensor that enters or leaves one of `operators` was seen to be; `work` is a scratch folder."""
     import onnx
     import onnxruntime
 
@@ -34,7 +31,7 @@ def record_ranges(
     for feed in feeds:
         run = dict(zip(computed, session.run(computed, {k: v for k, v in feed.items() if k in given}), strict=True))
         recorder.record(run | {k: v for k, v in feed.items() if k in names and v.dtype == np.float32})
-    return recorder.ranges(calibrator)
+    return recorder
 
 
 def save_ranges(ranges: dict[str, Range], path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from convert.calibration import Feed
 from convert.layers import nodes_of_layers
 from convert.onnx_ranges import record_ranges, save_ranges
+from convert.ranges import Range
 from convert.scheme import Granularity, Integers, Layout, Precision, Scheme, WeightRange
 
 # Smaller tensors (biases, shapes) stay in float: nothing is gained and constants of operators may need it.
@@ -31,15 +32,17 @@ STATIC_OPERATORS = (
 )
 
 
-def quantize_onnx(model: Any, scheme: Scheme, feeds: Iterator[Feed], work: Path) -> bytes:
-    """The serialized model under `scheme`, an integer one; `work` is a scratch folder."""
+def quantize_onnx(model: Any, scheme: Scheme, feeds: Iterator[Feed], work: Path) -> Any:
+    """The model under `scheme`, an integer one; `work` is a scratch folder."""
+    import onnx
+
     source, target = work / "fp32.onnx", work / "int8.onnx"
-    _preprocess(model, source)
+    prepare_to_quantize(model, source)
     if scheme.precision is Precision.INT8_DYNAMIC:
         _quantize_dynamic(source, target, scheme)
     else:
         _quantize_static(source, target, scheme, feeds)
-    return target.read_bytes()
+    return onnx.load(str(target))
 
 
 def store_weights_fp16(model: Any) -> Any:
@@ -92,8 +95,8 @@ def quantize_embeddings(model: Any, excluded: Container[str] = ()) -> Any:
     return model
 
 
-def _preprocess(model: Any, path: Path) -> None:
-    """Fold constants and batch norms and infer shapes, as onnxruntime asks before quantizing.
+def prepare_to_quantize(model: Any, path: Path) -> None:
+    """Write the model to `path`: fold constants and batch norms and infer shapes, as onnxruntime asks before quantizing.
 
     Its own `quant_pre_process` also fuses the LSTM's MatMul and Add into a Gemm that has no integer kernel
     (its bias is no constant), which then dequantizes the weights at every call; so that fusion is left out here.
@@ -128,16 +131,22 @@ def _quantize_dynamic(source: Path, target: Path, scheme: Scheme) -> None:
 
 
 def _quantize_static(source: Path, target: Path, scheme: Scheme, feeds: Iterator[Feed]) -> None:
+    recorder = record_ranges(source, STATIC_OPERATORS, feeds, target.parent)
+    quantize_with_ranges(source, target, scheme, recorder.ranges(scheme.calibrator))
+
+
+def quantize_with_ranges(source: Path, target: Path, scheme: Scheme, ranges: dict[str, Range]) -> None:
+    """Write the static INT8 model of a prepared float one to `target`. Raises ConfigError for an absent layer."""
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    ranges = target.with_suffix(".ranges.json")
-    save_ranges(record_ranges(source, STATIC_OPERATORS, feeds, scheme.calibrator, target.parent), ranges)
+    cache = target.with_suffix(".ranges.json")
+    save_ranges(ranges, cache)
     excluded = nodes_of_layers(onnx.load(str(source)), scheme.float_layers)
     quantize_static(
         str(source),
         str(target),
-        calibration_cache_path=ranges,
+        calibration_cache_path=cache,
         op_types_to_quantize=list(STATIC_OPERATORS),
         nodes_to_exclude=excluded,
         quant_format=QuantFormat.QDQ if scheme.layout is Layout.QDQ else QuantFormat.QOperator,

@@ -20,9 +20,13 @@ from models.keras import tensorflow
 
 def quantize_calibrated(content: bytes, scheme: Scheme, feeds: Iterator[Feed]) -> bytes:
     """The INT8 model of a float one. Raises ConfigError when a float layer has no operator in it."""
+    return quantize_with_ranges(content, scheme, record_ranges(content, feeds).ranges(scheme.calibrator))
+
+
+def quantize_with_ranges(content: bytes, scheme: Scheme, ranges: dict[str, Range]) -> bytes:
+    """`quantize_calibrated` with ranges that were recorded before."""
     from tensorflow.lite.python.convert import mlir_quantize
 
-    ranges = _record_ranges(content, scheme, feeds)
     calibrated = _write_ranges(content, ranges)
     per_tensor = scheme.granularity is Granularity.PER_TENSOR
     return bytes(
@@ -35,8 +39,8 @@ def quantize_calibrated(content: bytes, scheme: Scheme, feeds: Iterator[Feed]) -
     )
 
 
-def _record_ranges(content: bytes, scheme: Scheme, feeds: Iterator[Feed]) -> dict[str, Range]:
-    """The range of every float activation, by tensor name."""
+def record_ranges(content: bytes, feeds: Iterator[Feed]) -> RangeRecorder:
+    """What every float activation was seen to be, by tensor name."""
     tf = tensorflow()
     interpreter = tf.lite.Interpreter(
         model_content=content,
@@ -56,7 +60,7 @@ def _record_ranges(content: bytes, scheme: Scheme, feeds: Iterator[Feed]) -> dic
                 if tensor["dtype"] is np.float32 and tensor["name"] not in constants
             }
         )
-    return recorder.ranges(scheme.calibrator)
+    return recorder
 
 
 def _write_ranges(content: bytes, ranges: dict[str, Range]) -> bytes:

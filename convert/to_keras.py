@@ -43,6 +43,6 @@ def export_keras(graph: GraphFunction, scheme: Scheme, calibration: Calibration,
 def _require_fp32(format_name: str, scheme: Scheme) -> None:
     if scheme.precision is not Precision.FP32:
         raise UnsupportedError(
-            f"format '{format_name}' has no post-training {scheme}: TensorFlow quantizes only on the way to TFLite",
+            f"format '{format_name}' holds fp32 only: TensorFlow quantizes only on the way to TFLite",
             thread="https://www.tensorflow.org/model_optimization/guide/quantization/post_training",
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 from convert.artifact import OUTPUT_SUFFIX
 from convert.calibration import Calibration, Feed
+from convert.compact import compact
 from convert.fake_quant import holds_fake_quant, require_static
 from convert.graphs import GraphFunction
 from convert.int4_onnx import quantize_weights_int4
@@ -29,7 +30,7 @@ def export_onnx(graph: GraphFunction, scheme: Scheme, calibration: Calibration, 
     """
     if holds_fake_quant(graph):
         require_static(graph, scheme)
-        content = convert_to_onnx(graph, fake_quant=True).SerializeToString()
+        content = serialize(convert_to_onnx(graph, fake_quant=True))
     else:
         content = _quantize(graph, scheme, calibration)
     write_bytes_atomic(folder / f"{graph.name}.onnx", content)
@@ -41,7 +42,7 @@ def _quantize(graph: GraphFunction, scheme: Scheme, calibration: Calibration) ->
     if scheme.precision is Precision.INT16X8:
         raise UnsupportedError(
             "onnxruntime's CPU kernels multiply 8-bit activations only; 16-bit ones would run in float",
-            thread="https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html#data-type-selection",
+            thread="https://github.com/microsoft/onnxruntime/pull/17015",
         )
     feeds = calibration.feeds(graph.name) if scheme.precision in STATIC else iter(())
     model = convert_to_onnx(graph)
@@ -59,12 +60,17 @@ def _apply(model: Any, scheme: Scheme, feeds: Iterator[Feed]) -> bytes:
     """The serialized model under a post-training scheme."""
     if scheme.precision in INTEGER:
         with tempfile.TemporaryDirectory() as work:
-            return quantize_onnx(model, scheme, feeds, Path(work))
+            model = quantize_onnx(model, scheme, feeds, Path(work))
     if scheme.precision is Precision.FP16:
         model = store_weights_fp16(model)
     if scheme.precision is Precision.INT4_WEIGHTS:
         model = quantize_weights_int4(model)
-    return bytes(model.SerializeToString())
+    return serialize(model)
+
+
+def serialize(model: Any) -> bytes:
+    """The bytes of a finished model, its names made short."""
+    return bytes(compact(model).SerializeToString())
 
 
 def convert_to_onnx(graph: GraphFunction, *, fake_quant: bool = False) -> Any:

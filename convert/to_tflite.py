@@ -43,7 +43,7 @@ def export_tflite(graph: GraphFunction, scheme: Scheme, calibration: Calibration
         except CaptionbenchError:
             raise
         except Exception as error:  # the converter raises many types; all mean that it could not
-            raise ConversionError(f"TFLite can't convert '{graph.name}' to {scheme}: {error}") from error
+            raise _explained(error, graph.name, scheme) from error
     write_bytes_atomic(folder / f"{graph.name}.tflite", content)
     return f"{graph.name}.tflite"
 
@@ -59,6 +59,17 @@ def _require_tflite(scheme: Scheme) -> None:
         if differs:
             option = scheme.options[name]
             raise UnsupportedError(f"TFLite has no '{option}': {fact}", thread=SPECIFICATION)
+
+
+def _explained(error: Exception, name: str, scheme: Scheme) -> ConversionError:
+    """A converter's error in plain words, where it is known."""
+    if scheme.precision is Precision.INT16X8 and "number of weight maxs and channels" in str(error):
+        return UnsupportedError(
+            f"TFLite's 16x8 quantizer can't scale a table per channel that '{name}' both looks up and multiplies "
+            "by (tied weights)",
+            thread="https://github.com/tensorflow/tensorflow/issues/43104",
+        )
+    return ConversionError(f"TFLite can't convert '{name}' to {scheme}: {error}")
 
 
 def _convert(converter: Any) -> bytes:

@@ -32,7 +32,6 @@ TOLERANCES = {
     Precision.FP16: 1e-2,
     Precision.INT8_DYNAMIC: 0.1,
     Precision.INT8_STATIC: 0.25,
-    Precision.INT16X8: 0.1,
 }
 
 

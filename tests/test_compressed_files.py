@@ -102,7 +102,7 @@ def test_tied_files_are_smaller(export: Export, format_: Format) -> None:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_quantized_half_is_exported_in_no_other_precision(export: Export, format_: Format) -> None:
-    with pytest.raises(UnsupportedError, match="ask for int8_static, not fp16"):
+    with pytest.raises(UnsupportedError, match="its only precision is int8_static"):
         export(QUANTIZED, format_, Precision.FP16)
 
 

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import worker
 from bench.captioning import caption_all, load_sessions
 from bench.job import DatasetReference, Job
 from bench.latency import FUSED_PHASES, TimedCaptioner
-from bench.measure import Captioned, _read_captioned
+from bench.launcher import Launcher
+from bench.measure import Bench
+from bench.result import RunPlan
 from bench.runtimes import find_runtime, runtimes_for
+from bench.suite import Cell
 from convert.artifact import Artifact, load_artifact
 from convert.build import ArtifactBuilder
 from convert.fused import IDS, IMAGE, LOG_PROBABILITY, GreedyLoop, fuse
@@ -178,17 +180,14 @@ def test_fused_file_is_searched_greedily_only(build: Build, image: Path) -> None
         loaded.caption(image.read_bytes(), Search.BEAM3)
 
 
-def captioned_by_worker(artifact: Artifact, dataset: Dataset, out: Path) -> Captioned:
-    images = tuple(image.id for image in dataset.images(Split.TEST))
-    worker.caption(Job(str(artifact.path), "onnxruntime", 2, SCENES, images), out)
-    return _read_captioned(out)
-
-
 def test_quality_run_of_a_fused_file_has_what_it_offers(build: Build, dataset: Dataset, tmp_path: Path) -> None:
-    fused = captioned_by_worker(
-        build(Recipe("tiny-merge", Format.ONNX, graph=Graph.FUSED)), dataset, tmp_path / "fused.json"
+    images = tuple(image.id for image in dataset.images(Split.TEST))
+    versions = {"onnxruntime": "1"}
+    bench = Bench(Store(tmp_path), Launcher(), SCENES, dataset.fingerprint, images, RunPlan(), versions)
+    fused, stepped = (
+        bench.caption(Cell(artifact.recipe, "onnxruntime"), artifact)
+        for artifact in (build(Recipe("tiny-merge", Format.ONNX, graph=graph)) for graph in (Graph.FUSED, Graph.STEP))
     )
-    stepped = captioned_by_worker(build(Recipe("tiny-merge", Format.ONNX)), dataset, tmp_path / "step.json")
     assert list(fused.captions) == [Search.GREEDY]
     assert not fused.probe
     assert fused.ids(Search.GREEDY) == stepped.ids(Search.GREEDY)

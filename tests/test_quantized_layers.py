@@ -249,7 +249,7 @@ def test_trained_ranges_have_one_precision(decoders: Any, precision: Precision, 
     assert holds_fake_quant(graph)
     assert not holds_fake_quant(graph_function("step", plain.step))
     for export in (export_tflite, export_onnx):
-        with pytest.raises(UnsupportedError, match="ask for int8_static"):
+        with pytest.raises(UnsupportedError, match="its only precision is int8_static"):
             export(graph, Scheme(precision), NO_CALIBRATION, tmp_path)
 
 
