@@ -73,6 +73,40 @@ def techniques() -> None:
         typer.echo(f"{name + number:22} {technique.summary}; options {', '.join(technique.options) or 'none'}")
 
 
+@app.command(epilog="Example: captionbench tune scenes --runtime onnxruntime --max-size 3MB --max-cider-drop 1%")
+def tune(
+    captioner: Annotated[str, typer.Argument(help="A captioner of the suite, or the folder of a trained one.")],
+    runtime: Annotated[str, typer.Option("--runtime", "-r", help="onnxruntime or tflite.")],
+    max_cider_drop: Annotated[str, typer.Option("--max-cider-drop", help="1% or 0.01 of fp32's CIDEr.")] = "1%",
+    max_size: Annotated[str, typer.Option("--max-size", help="3MB, 500kB, 3MiB. [default: any]")] = "",
+    images: Annotated[
+        int, typer.Option("--images", min=0, help="Validation images. [default: as many as the interval needs]")
+    ] = 0,
+    suite: SuiteOption = "scenes",
+    data: DataOption = None,
+    store: StoreOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of what it writes. [default: reports/runs/tuned-RUNTIME]")
+    ] = None,
+) -> None:
+    """Find the smallest mixed precision that keeps the captions: layers go back to float only where it matters.
+
+    Ends with status 1 when nothing passes.
+    """
+    from bench.tuning import Request, tune
+    from bench.tuning_files import write_tuning
+    from bench.tuning_gate import Gate, parse_share, parse_size
+    from reports.tuning_text import print_tuning
+
+    gate = Gate(parse_share(max_cider_drop), parse_size(max_size) if max_size else None)
+    tuning = tune(_store(store), Request(captioner, runtime, gate, suite, data, images))
+    folder = out or Path("reports/runs") / f"tuned-{tuning.runtime}"
+    write_tuning(tuning, folder)
+    print_tuning(tuning)
+    typer.echo(folder)
+    raise typer.Exit(tuning.winner is None)
+
+
 @app.command(epilog="Example: captionbench build --suite scenes")
 def build(suite: SuiteOption = "scenes", data: DataOption = None, store: StoreOption = None) -> None:
     """Build the artifacts of a suite, or say where they are."""
@@ -160,7 +194,9 @@ def caption(
     artifact: Annotated[str, typer.Argument(help="An artifact's folder, or the name of a recipe that was built.")],
     pictures: Annotated[list[str], typer.Argument(help="Image files, folders of images, or http(s) addresses.")],
     runtime: Annotated[str, typer.Option("--runtime", "-r", help="Default: the first that reads the format.")] = "",
-    search: Annotated[str, typer.Option("--search", help="greedy or beam3.")] = "beam3",
+    search: Annotated[
+        str, typer.Option("--search", help="greedy or beam3. [default: beam3, greedy where the loop is in the file]")
+    ] = "",
     threads: Annotated[int, typer.Option("--threads", min=1)] = 2,
     store: StoreOption = None,
 ) -> None:

@@ -26,7 +26,7 @@ def compress_to_folder(
         raise ConfigError(f"--out {out} exists already; name a new folder, or remove it.")
     suite = load_suite(suite_name)
     dataset = open_suite_dataset(suite, data)
-    dense = _find(store, captioner, suite, dataset)
+    dense = find_captioner(store, captioner, suite, dataset)
     entry = compress(store, dense, canonical, dataset, cider_mean)
     _copy(entry.path, out)
     for record in entry.facts["card"].get("compressions", ()):
@@ -34,7 +34,7 @@ def compress_to_folder(
     yield str(out)
 
 
-def _find(store: Store, captioner: str, suite: Suite, dataset: Dataset) -> Entry:
+def find_captioner(store: Store, captioner: str, suite: Suite, dataset: Dataset) -> Entry:
     """A captioner of the suite by name (trained now if need be), or one in a folder."""
     folder = Path(captioner)
     if folder.is_dir():

@@ -13,6 +13,7 @@ from bench.run import build_suite
 from bench.runtimes import find_runtime
 from bench.suite import Cell, Suite
 from convert.artifact import Artifact
+from convert.recipe import Graph
 from convert.scheme import FLOAT
 from convert.store import Store
 from models.datasets.base import Dataset, Split
@@ -102,7 +103,7 @@ def _compared(cell: Cell, ran: Mapping[Cell, _Ran], dataset: Dataset) -> MatrixC
 def _is_full_twin(other: Cell, cell: Cell) -> bool:
     full, mine = other.recipe, cell.recipe
     alike = (full.technique, full.format, other.runtime) == (mine.technique, mine.format, cell.runtime)
-    return alike and full.encoder == full.decoder == FLOAT
+    return alike and full.encoder == full.decoder == FLOAT and full.graph is Graph.STEP
 
 
 def _first_line(error: Exception) -> str:

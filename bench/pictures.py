@@ -31,12 +31,14 @@ def caption_pictures(
     Raises ArtifactError or ConfigError when nothing can be captioned at all.
     """
     loaded_artifact = find_artifact(store, artifact)
-    if search not in set(Search):
+    if search and search not in set(Search):
         raise unknown_name("search", search, Search)
     with load_sessions(loaded_artifact, _runtime(loaded_artifact, runtime), threads=threads) as loaded:
         for name in _expand(pictures):
             try:
-                said = loaded.sentence(loaded.caption(read_picture(name), Search(search), name))
+                said = loaded.sentence(
+                    loaded.caption(read_picture(name), Search(search) if search else loaded.searches[-1], name)
+                )
                 yield name, said, ""
             except ImageError as error:
                 yield name, "", str(error)

@@ -1,16 +1,14 @@
 """TFLite models taken apart and put together: operators are copied from one file into the graphs of another."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.tflite_file import IDENTIFIER, as_buffer, builtin_code, schema, stored_bytes
+from convert.tflite_file import as_buffer, builtin_code, pack, schema, stored_bytes
 
-# The alignment of constants that TFLite's schema asks for (`force_align: 16` of Buffer.data).
-ALIGNMENT = 16
 # Stands for an input that an operator goes without.
 ABSENT = -1
 # Where the older field of an operator's number stops.
@@ -69,14 +67,8 @@ class ModelWriter:
         return self._buffers[id(buffer)]
 
     def content(self) -> bytes:
-        """The file. Constants are aligned, which the generated classes leave out."""
-        import flatbuffers
-
-        for buffer in self.model.buffers:
-            buffer.Pack = _aligned_pack(buffer)
-        builder = flatbuffers.Builder(1 << 20)
-        builder.Finish(self.model.Pack(builder), file_identifier=IDENTIFIER)
-        return bytes(builder.Output())
+        """The file."""
+        return pack(self.model)
 
 
 class GraphWriter:
@@ -136,6 +128,10 @@ class GraphWriter:
     def _copy_tensor(self, source: Source, index: int) -> int:
         fresh = copy.copy(source.graph.tensors[index])
         fresh.buffer = self.model.add_buffer(source.model.buffers[fresh.buffer])
+        if fresh.quantization is not None and fresh.quantization.detailsType == _blockwise():
+            fresh.quantization = copy.deepcopy(fresh.quantization)
+            # The scales of blocks are a tensor of their own, named by its index; there are no zero points.
+            fresh.quantization.details.scales = self._copy_tensor(source, fresh.quantization.details.scales)
         return self._append(fresh)
 
     def _append(self, tensor: Any) -> int:
@@ -143,22 +139,8 @@ class GraphWriter:
         return len(self.graph.tensors) - 1
 
 
-def _aligned_pack(buffer: Any) -> Callable[[Any], int]:
-    """Stands for the generated `BufferT.Pack`, which aligns bytes to 1."""
-
-    def pack(builder: Any) -> int:
-        content = b"" if buffer.data is None else np.asarray(buffer.data, np.uint8).tobytes()
-        if content:
-            builder.StartVector(1, len(content), ALIGNMENT)
-            builder.head -= len(content)
-            builder.Bytes[builder.head : builder.head + len(content)] = content
-            data = builder.EndVector()
-        schema().BufferStart(builder)
-        if content:
-            schema().BufferAddData(builder, data)
-        return int(schema().BufferEnd(builder))
-
-    return pack
+def _blockwise() -> int:
+    return int(schema().QuantizationDetails.BlockwiseQuantization)
 
 
 def _by_name(maps: Iterable[Any]) -> dict[str, int]:

@@ -96,7 +96,7 @@ def quantize_embeddings(model: Any, excluded: Container[str] = ()) -> Any:
 
 
 def prepare_to_quantize(model: Any, path: Path) -> None:
-    """Write the model to `path`: fold constants and batch norms and infer shapes, as onnxruntime asks before quantizing.
+    """Write the model to `path`, constants and batch norms folded and shapes inferred, as onnxruntime asks for.
 
     Its own `quant_pre_process` also fuses the LSTM's MatMul and Add into a Gemm that has no integer kernel
     (its bias is no constant), which then dequantizes the weights at every call; so that fusion is left out here.

@@ -139,7 +139,8 @@ def build_encoder(name: str, kind: FeatureKind, *, weights: str) -> Any:
     if kind is FeatureKind.VECTOR:
         features = layers.GlobalAveragePooling2D(name="mean_features")(grid)
     else:
-        features = layers.Reshape((-1, grid.shape[-1]), name="grid_features")(grid)
+        rows, columns, channels = grid.shape[1:]
+        features = layers.Reshape((rows * columns, channels), name="grid_features")(grid)
     return keras().Model(base.input, features, name=f"{name}_{kind.value}")
 
 

@@ -71,7 +71,7 @@ def tied_words_layer(embedding: Any, name: str) -> Any:
         multiply_adds = embedding.input_dim * embedding.output_dim
 
         def build(self, input_shape: Any) -> None:
-            self.bias = self.add_weight("bias", (embedding.input_dim,), initializer="zeros")
+            self.bias = self.add_weight(name="bias", shape=(embedding.input_dim,), initializer="zeros")
             super().build(input_shape)
 
         def call(self, inputs: Any) -> Any:

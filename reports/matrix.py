@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from bench.matrix import MatrixCell, Outcome
+from convert.recipe import Graph
 from reports.text import escape, name_text, percent, ratio, table
 
 HEAD = """# What works with what
@@ -47,7 +48,7 @@ def _options(group: Sequence[MatrixCell], numbers: dict[tuple[str, str], int]) -
     if not others:
         return ""
     rows = [[name_text(_precision(c)), _text(c, numbers)] for c in others]
-    return table(["other precisions, technique `none`", "smaller, captions"], rows) + "\n"
+    return table(["other precisions and graphs, technique `none`", "smaller, captions"], rows) + "\n"
 
 
 def _main_precisions(group: Sequence[MatrixCell]) -> list[str]:
@@ -60,12 +61,15 @@ def _main_precisions(group: Sequence[MatrixCell]) -> list[str]:
 
 
 def _is_whole(cell: MatrixCell) -> bool:
-    return cell.cell.recipe.encoder == cell.cell.recipe.decoder
+    """Whether both halves have one precision, each in a file of its own."""
+    recipe = cell.cell.recipe
+    return recipe.encoder == recipe.decoder and recipe.graph is Graph.STEP
 
 
 def _precision(cell: MatrixCell) -> str:
+    """What stands behind the format in a recipe's name."""
     recipe = cell.cell.recipe
-    return str(recipe.encoder) if _is_whole(cell) else f"{recipe.encoder}+{recipe.decoder}"
+    return recipe.name.partition(f".{recipe.format}.")[2]
 
 
 def _text(cell: MatrixCell | None, numbers: dict[tuple[str, str], int]) -> str:
