@@ -14,6 +14,7 @@ def caption_coverage(artifact: Artifact, words: float) -> Coverage:
     graphs = artifact.coverage
     if not graphs:
         return Coverage(weights_int8=artifact.weights_int8)
+    risks = artifact.saturation.values()
     steps = words + 1  # END is computed as every other word is
     return Coverage(
         weights_int8=_share([(g.weights, 1.0) for g in graphs.values()], {Arithmetic.INT8}),
@@ -21,6 +22,8 @@ def caption_coverage(artifact: Artifact, words: float) -> Coverage:
         weights_int4=_share([(g.weights, 1.0) for g in graphs.values()], {Arithmetic.INT4}),
         leftover_pairs=sum(g.leftover_pairs for g in graphs.values()),
         lstm=next((g.lstm for name, g in graphs.items() if name != ENCODER), ""),
+        overflow_possible=sum(risk.possible for risk in risks) if risks else None,
+        overflow_observed=sum(risk.observed for risk in risks) if risks else None,
         floats=_floats(graphs),
     )
 

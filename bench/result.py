@@ -66,6 +66,9 @@ class Coverage:
     weights_int4: float | None = None
     leftover_pairs: int | None = None  # quantized and dequantized again, after the runtime's own optimizer
     lstm: str = ""  # how the decoder's LSTM is written: explicit_step, operator, loop
+    # Layers whose INT8 sums could leave 16 bits on x86 without VNNI, and those that did on training images.
+    overflow_possible: int | None = None
+    overflow_observed: int | None = None
     floats: Mapping[str, str] = field(default_factory=dict)  # "graph: part" -> why it multiplies in floating point
 
 

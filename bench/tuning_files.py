@@ -40,7 +40,7 @@ def suite_text(tuning: Tuning, winner: Trial) -> str:
         "baseline": f"{recipe.name} @ {tuning.runtime}",
     }
     parts = [
-        f"# Found by `captionbench tune` within {tuning.gate.max_drop:.2%} of CIDEr on {tuning.images} validation images.",
+        f"# Found by `captionbench tune`: within {tuning.gate.max_drop:.2%} of CIDEr on {tuning.images} images.",
         *(f"# {reason.layer or 'all'} of the {reason.half} in float: {reason.text}" for reason in tuning.reasons),
         *_lines(head),
         *(["", "[dataset_options]", *_lines(table.dataset_options)] if table.dataset_options else ()),

@@ -88,7 +88,9 @@ class Probe:
 
     def noise(self, graphs: Mapping[Half, Path]) -> float:
         """The relative noise with these graphs in the place of the artifact's own."""
-        changed = replace(self.artifact, graphs={**self.artifact.graphs, **graphs})
+        changed = replace(
+            self.artifact, graphs=dict(self.artifact.graphs) | {str(half): path for half, path in graphs.items()}
+        )
         with load_sessions(changed, self.runtime, threads=1) as loaded:
             return float(np.mean((self._run(loaded) - self._logits) ** 2)) / max(self._power, 1e-30)
 

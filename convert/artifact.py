@@ -10,6 +10,7 @@ from typing import Any
 
 from convert.coverage import GraphCoverage
 from convert.recipe import Format, Graph, Recipe
+from convert.saturation import OverflowRisk
 from convert.scheme import parse_scheme
 from convert.store import read_manifest
 from models.errors import ArtifactError, ConfigError
@@ -42,6 +43,7 @@ class Artifact:
     sha256: str  # of the manifest, so of everything
     weights_int8: float | None
     coverage: Mapping[str, GraphCoverage]  # by graph; empty for formats that hold no integers
+    saturation: Mapping[str, OverflowRisk]  # by graph; of ONNX graphs in INT8 only
     tools: Mapping[str, str]
     size_bytes: Mapping[str, Any]  # total, encoder, decoder, deflated; None for the halves of a fused one
 
@@ -107,6 +109,7 @@ def load_artifact(path: Path) -> Artifact:
         content_digest(manifest["files"]),
         facts.get("weights_int8"),
         {name: GraphCoverage(**found) for name, found in facts.get("coverage", {}).items()},
+        {name: OverflowRisk(**found) for name, found in facts.get("saturation", {}).items()},
         facts["tools"],
         facts["size_bytes"],
     )

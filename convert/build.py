@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib.metadata
+import itertools
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -19,7 +20,8 @@ from convert.graphs import GraphFunction, deployable_graphs
 from convert.layers import check_layers
 from convert.machine import machine_kind, slow_choice
 from convert.recipe import Format, Graph, Recipe
-from convert.scheme import STATIC, Scheme
+from convert.saturation import overflow_risk, saturation_of
+from convert.scheme import INTEGER, STATIC, Scheme
 from convert.store import Entry, Store
 from models.captioner import Captioner, captioner_files, load_captioner, read_captioner_table, save_captioner
 from models.datasets.base import Dataset
@@ -31,7 +33,11 @@ from models.training import train_captioner
 
 # Raised when a change here or in `models` makes the same inputs give another captioner or artifact.
 TRAINING_VERSION = 1
-EXPORT_VERSION = 4
+EXPORT_VERSION = 5
+
+# Enough to see layers overflow, which they do on most images or on none.
+OBSERVED_IMAGES = 4
+SATURATION_FEEDS = 8
 
 TOOLS = ("tensorflow", "tf_keras", "tf2onnx", "onnx", "onnxruntime")
 
@@ -119,6 +125,13 @@ class ArtifactBuilder:
         """Feeds from training images; recorded at the first recipe that needs them."""
         return record_calibration(self.captioner, self.dataset, self.plan)
 
+    @functools.cached_property
+    def observed(self) -> Calibration:
+        """Feeds to look at INT8 sums with: those of static ranges, fewer where none were needed."""
+        if "calibration" in self.__dict__:
+            return self.calibration
+        return record_calibration(self.captioner, self.dataset, CalibrationPlan(OBSERVED_IMAGES))
+
     def build(self, recipe: Recipe) -> Entry:
         """The artifact of `recipe`. Raises ConversionError when a converter can't make it."""
         calibrated = {recipe.encoder.precision, recipe.decoder.precision} & STATIC
@@ -148,11 +161,21 @@ class ArtifactBuilder:
             captioner=self.entry.path.name,
             route=ROUTES[recipe.format],
             warnings=_warnings(recipe),
+            saturation=self._saturation(recipe, halves),
             coverage={
                 name: dataclasses.asdict(found)
                 for name, found in coverage_of({name: folder / file for name, file in graphs.items()}).items()
             },
         )
+
+    def _saturation(self, recipe: Recipe, halves: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+        """By graph: how far INT8 sums would overflow on x86 without VNNI, on a few training images."""
+        risks = {}
+        for name, scheme in zip(halves, (recipe.encoder, recipe.decoder), strict=True):
+            if recipe.format is Format.ONNX and scheme.precision in INTEGER and name in self.observed.by_graph:
+                feeds = itertools.islice(self.observed.feeds(name), SATURATION_FEEDS)
+                risks[name] = dataclasses.asdict(overflow_risk(saturation_of(halves[name], feeds)))
+        return risks
 
     def _export_halves(self, recipe: Recipe) -> dict[str, Path]:
         """The encoder and the decoder by name; what is fused is made of a step."""

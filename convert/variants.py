@@ -65,7 +65,7 @@ class Variants:
         if self.format is Format.ONNX:
             return onnx_ranges.record_ranges(self._float, quantization.STATIC_OPERATORS, feeds, self.work)
         with warnings.catch_warnings(), quiet_native_code():
-            # TensorFlow's interpreter is deprecated, but the only one that keeps every tensor as the quantizer names it.
+            # TensorFlow's interpreter is deprecated, but no other keeps every tensor under the quantizer's name.
             warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
             return tflite_quantization.record_ranges(self._float.read_bytes(), feeds)
 

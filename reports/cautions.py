@@ -33,6 +33,7 @@ class CautionKind(StrEnum):
     LENGTH = "caption length changed"
     SLOWER = "quantized but slower"
     MISMATCH = "conversion changed captions"
+    OVERFLOW = "wrong on other CPUs"
     NOISE = "noise floor unknown"
 
 
@@ -151,6 +152,17 @@ def _mismatch(results: Results, rows: Rows, baseline: Comparison | None) -> Iter
             yield Caution(CautionKind.MISMATCH, text, remedy)
 
 
+def _overflow(results: Results, rows: Rows, baseline: Comparison | None) -> Iterator[Caution]:
+    found = [item for item in rows if item.row.coverage.overflow_observed]
+    if found:
+        text = (
+            f"{_names(found)}: INT8 sums of some layers leave 16 bits, which x86 CPUs without VNNI "
+            "do not notice, so captions measured here are not those that they would give"
+        )
+        remedy = "For such CPUs build `int8_static(reduce_range)`; see the section on what is really integer."
+        yield Caution(CautionKind.OVERFLOW, text, remedy)
+
+
 def _noise(results: Results, rows: Rows, baseline: Comparison | None) -> Iterator[Caution]:
     if results.noise_floor is None:
         text = "the run has no noise floor: nothing shows how far two identical artifacts drift apart"
@@ -163,4 +175,15 @@ def _names(items: Rows) -> str:
 
 
 _Check = Callable[[Results, Rows, Comparison | None], Iterator[Caution]]
-_CHECKS: tuple[_Check, ...] = (_quick, _invalid, _constant, _collapsed, _wide, _length, _slower, _mismatch, _noise)
+_CHECKS: tuple[_Check, ...] = (
+    _quick,
+    _invalid,
+    _constant,
+    _collapsed,
+    _wide,
+    _length,
+    _slower,
+    _mismatch,
+    _overflow,
+    _noise,
+)

@@ -9,7 +9,9 @@ from reports.text import DASH, escape, name_text, percent, table
 NOTE = (
     "Read from the files, and for ONNX from the graph that ONNX Runtime's own optimizer leaves. Integer arithmetic is "
     "the share of a caption's multiply-adds that integer kernels do; left-over pairs are quantized and dequantized "
-    "again for nothing. `captionbench inspect` prints the ledger of any file, operator by operator."
+    "again for nothing. Overflow: on x86 CPUs without VNNI these layers give wrong results without a word "
+    "(microsoft/onnxruntime#5849); for those build `int8_static(reduce_range)`. `captionbench inspect` prints the "
+    "ledger of any file, operator by operator."
 )
 # Why a part computes in floating point, in words; the keys are those of `convert.ledger_parts.Reason`.
 REASONS = {
@@ -37,17 +39,33 @@ def coverage_section(report: Report) -> str:
         "INT4 weights",
         "integer arithmetic",
         "left-over pairs",
+        "overflow without VNNI",
         "LSTM",
         "multiplied in float, because",
     )
     cells = [[name_text(item.name), *_cells(item.row.coverage)] for item in rows]
-    return f"{table(headers, cells, words=(0, 5, 6))}\n\n{NOTE}"
+    return f"{table(headers, cells, words=(0, 5, 6, 7))}\n\n{NOTE}"
 
 
 def _cells(coverage: Coverage) -> list[str]:
     shares = (coverage.weights_int8, coverage.weights_int4, coverage.macs_int8)
     pairs = DASH if coverage.leftover_pairs is None else str(coverage.leftover_pairs)
-    return [*map(percent, shares), pairs, escape(coverage.lstm.replace("_", " ")) or DASH, _floats(coverage)]
+    return [
+        *map(percent, shares),
+        pairs,
+        _overflow(coverage),
+        escape(coverage.lstm.replace("_", " ")) or DASH,
+        _floats(coverage),
+    ]
+
+
+def _overflow(coverage: Coverage) -> str:
+    """Layers that are wrong on x86 CPUs without VNNI: seen, or possible."""
+    if coverage.overflow_observed is None:
+        return DASH
+    if not coverage.overflow_possible:
+        return "no layer can"
+    return f"{coverage.overflow_observed} layers seen, {coverage.overflow_possible} could"
 
 
 def _floats(coverage: Coverage) -> str:

@@ -1,4 +1,4 @@
-"""A tuning as a person reads it on the terminal: the path, the best at each size, the winner and why, the test check."""
+"""A tuning as a person reads it: the path, the best at each size, the winner and why, the check on test images."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bench.captioning import LoadedCaptioner, caption_all, load_sessions
+from bench.coverage import caption_coverage
 from bench.quality import score_captions
 from bench.runtimes import find_runtime, runtimes_for
 from convert.artifact import Artifact
@@ -141,3 +142,31 @@ def test_manifest_names_route_and_warnings(build: Build) -> None:
     from convert.machine import machine_kind, slow_choice
 
     assert facts["warnings"] == [reason for reason in [slow_choice(slow, machine_kind())] if reason]
+
+
+def test_overflow_on_other_cpus_is_known_from_this_one(build: Build) -> None:
+    full = build(Recipe("tiny-merge", Format.ONNX, scheme_of("int8_static"), scheme_of("int8_static")))
+    reduced = scheme_of("int8_static(reduce_range)")
+    safe = build(Recipe("tiny-merge", Format.ONNX, reduced, reduced))
+    assert set(full.saturation) == set(safe.saturation) == {"encoder", "step"}
+    assert sum(risk.possible for risk in full.saturation.values()) > 0
+    assert sum(risk.possible for risk in safe.saturation.values()) == 0
+    assert caption_coverage(safe, 8.0).overflow_possible == 0
+    assert not build(Recipe("tiny-merge", Format.TFLITE, scheme_of("int8_static"))).saturation
+
+
+@pytest.mark.parametrize("format_", DEPLOYED)
+def test_coverage_of_a_caption_says_what_is_integer(build: Build, format_: Format) -> None:
+    half = build(Recipe("tiny-merge", format_, scheme_of("int8_static")))
+    whole = build(Recipe("tiny-merge", format_, scheme_of("int8_static"), scheme_of("int8_static")))
+    assert caption_coverage(whole, 8.0).macs_int8 == 1
+    assert caption_coverage(whole, 8.0).floats == {}
+    mixed = caption_coverage(half, 8.0)
+    assert mixed.macs_int8 is not None
+    assert 0 < mixed.macs_int8 < 1
+    longer = caption_coverage(half, 20.0).macs_int8
+    assert longer is not None
+    assert longer < mixed.macs_int8  # more words, more steps in float
+    assert mixed.floats
+    assert all(part.startswith("step: ") for part in mixed.floats)
+    assert caption_coverage(build(Recipe("tiny-merge", Format.SAVED_MODEL)), 8.0).macs_int8 is None
