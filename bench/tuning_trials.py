@@ -12,7 +12,6 @@ from convert.recipe import Recipe
 from models.errors import ConversionError
 from models.progress import say
 
-PASSING = (Verdict.PASSES,)
 KEEPING = (Verdict.PASSES, Verdict.TOO_LARGE)  # its captions are good enough
 
 
@@ -105,8 +104,11 @@ class Trials:
         equal = sum(full.captions[image] == said for image, said in mine.captions.items())
         size = artifact.size_bytes["total"]
         verdict = self.gate.judge(size, ci95[0], float(full.scores.mean()))
-        say(f"{what}: {precision_text(recipe)}: {size:,} bytes, CIDEr {difference:+.3f} {ci95[0]:+.3f}..{ci95[1]:+.3f}")
         cider = float(mine.scores.mean())
+        say(
+            f"{what}: {precision_text(recipe)}: {size:,} bytes, CIDEr {cider:.3f}, {difference:+.3f} "
+            f"[{ci95[0]:+.3f}, {ci95[1]:+.3f}] over {len(mine.captions)} images: {verdict}"
+        )
         return Trial(recipe, what, size, cider, difference, ci95, equal / len(mine.captions), verdict)
 
     def _examine(self, artifact: Artifact) -> _Examined:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bench.result import Phase, Result, Results, row_name
 from bench.result_file import read_results
+from convert.recipe import Graph
 from models.errors import ConfigError
 from models.files import write_text_atomic
 from reports.comparison import is_compressed, is_full_precision, technique_of
@@ -29,7 +30,9 @@ def render_readme(readme: str, published: Path) -> str:
     readme = replace_between(readme, "results", readme_block(report, figure))
     readme = replace_between(readme, "study", study_block(read_results(published / "study_loop" / "results.json")))
     techniques = make_report(read_results(published / "techniques" / "results.json"))
-    return replace_between(readme, "compression", compression_block(techniques))
+    readme = replace_between(readme, "compression", compression_block(techniques))
+    precisions = make_report(read_results(published / "precisions" / "results.json"))
+    return replace_between(readme, "precisions", precision_block(precisions))
 
 
 def readme_block(report: Report, figure: str | None) -> str:
@@ -70,6 +73,45 @@ def compression_block(report: Report) -> str:
         "over `none` may be more training alone: compare with `train_on`."
     )
     return f"{table(headers, cells, words=(0, 1))}\n\n{conditions}"
+
+
+def precision_block(report: Report) -> str:
+    """What each precision is worth and how much of it is integer, for every format that has it."""
+    full = {row.format: row for row in report.results.rows if is_full_precision(row) and row.graph == Graph.STEP}
+    rows = [row for row in report.results.rows if row.coverage.macs_int8 is not None and row.size_bytes and row.quality]
+    headers = (
+        "recipe",
+        "file (MB)",
+        "smaller",
+        "CIDEr",
+        "same captions",
+        "INT8 or INT4 weights",
+        "integer arithmetic",
+        "caption (ms)",
+    )
+    conditions = (
+        f"{report.results.test_images} test scenes; smaller: than fp32 of the same format. {render_conditions(report)} "
+        "[Report](reports/published/precisions/report.md)."
+    )
+    return f"{table(headers, [_precision_cells(row, full[row.format]) for row in rows])}\n\n{conditions}"
+
+
+def _precision_cells(row: Result, full: Result) -> list[str]:
+    sizes, quality, base = row.size_bytes, row.quality, full.size_bytes
+    if sizes is None or quality is None or base is None:
+        raise ConfigError(f"{row_name(row)} has no sizes or no quality; measure it again.")
+    small = (row.coverage.weights_int8 or 0.0) + (row.coverage.weights_int4 or 0.0)
+    caption = row.latency_seconds.get(Phase.CAPTION)
+    return [
+        name_text(row.recipe.partition(".")[2]),
+        megabytes(sizes.total),
+        DASH if row is full else ratio(base.total / sizes.total),
+        score(quality.cider),
+        percent(row.parity.captions_identical if row.parity else None),
+        percent(small),
+        percent(row.coverage.macs_int8),
+        milliseconds(caption.median if caption else None),
+    ]
 
 
 def _technique_cells(row: Result, dense: Result) -> list[str]:

@@ -13,8 +13,8 @@ from bench.tuning_trials import KEEPING, Trial, pareto_set
 from reports.terminal import LOG_WIDTH
 from reports.text import megabytes, megabytes_with_unit, percent, ratio, score
 
-HEADERS = ("step", "precision", "MB", "smaller", "CIDEr", "difference", "95 % interval", "same", "gate")
-_WORDS = (0, 1, 8)
+HEADERS = ("step", "precision", "MB", "smaller", "CIDEr", "difference [95 %]", "same", "gate")
+_WORDS = (0, 1, 7)
 
 
 def print_tuning(tuning: Tuning) -> None:
@@ -65,8 +65,7 @@ def _cells(trial: Trial, reference: Trial) -> Sequence[str]:
         megabytes(trial.size_bytes),
         ratio(reference.size_bytes / trial.size_bytes),
         score(trial.cider),
-        f"{trial.difference:+.3f}",
-        f"{trial.ci95[0]:+.3f} to {trial.ci95[1]:+.3f}",
+        f"{trial.difference:+.3f} [{trial.ci95[0]:+.3f}, {trial.ci95[1]:+.3f}]",
         percent(trial.captions_identical),
         str(trial.verdict),
     )

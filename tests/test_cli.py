@@ -25,7 +25,19 @@ from convert.store import Store
 from models.errors import ImageError
 
 ROOT = Path(__file__).parent.parent
-VERBS = ["train", "build", "bench", "report", "caption", "suites", "runtimes"]
+VERBS = [
+    "train",
+    "build",
+    "bench",
+    "report",
+    "caption",
+    "compress",
+    "techniques",
+    "inspect",
+    "matrix",
+    "suites",
+    "runtimes",
+]
 Build = Callable[[Recipe], Artifact]
 
 
