@@ -216,6 +216,9 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Run it, and say where time and memory go.")] = False,
     resident: Annotated[bool, typer.Option("--resident", help="Measure the memory that loading takes.")] = False,
+    saturation: Annotated[
+        bool, typer.Option("--saturation", help="Say which INT8 ONNX layers could overflow on x86 without VNNI.")
+    ] = False,
     threads: Annotated[int, typer.Option("--threads", min=1)] = 2,
 ) -> None:
     """Say what of a model really is stored and computed in integers. A file that can't be read does not stop others."""
@@ -227,7 +230,11 @@ def inspect(
     for file in files:
         try:
             for inspection in inspect_files(
-                file, threads=threads, with_profile=profile, with_resident=profile or resident
+                file,
+                threads=threads,
+                with_profile=profile,
+                with_resident=profile or resident,
+                with_saturation=saturation,
             ):
                 found.append(inspection)
                 if not as_json:

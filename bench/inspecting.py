@@ -8,6 +8,7 @@ from bench.profiling import Profile, profile_of
 from bench.resident import resident_bytes
 from convert.artifact import load_artifact
 from convert.ledger import SUFFIXES, Ledger, ledger_of
+from convert.saturation import LayerSaturation, saturation_of
 from models.errors import ArtifactError
 
 
@@ -17,6 +18,7 @@ class Inspection:
 
     ledger: Ledger
     profile: Profile | None = None
+    saturation: tuple[LayerSaturation, ...] = ()  # by weights alone; of INT8 ONNX files, where it was asked for
 
 
 def model_files(path: Path) -> tuple[Path, ...]:
@@ -32,7 +34,7 @@ def model_files(path: Path) -> tuple[Path, ...]:
 
 
 def inspect_files(
-    path: Path, *, threads: int, with_profile: bool = False, with_resident: bool = False
+    path: Path, *, threads: int, with_profile: bool = False, with_resident: bool = False, with_saturation: bool = False
 ) -> Iterator[Inspection]:
     """The ledgers of a model file or of an artifact's graphs. Raises as `ledger_of`, and ArtifactError for folders."""
     for file in model_files(path):
@@ -40,4 +42,5 @@ def inspect_files(
         if with_resident:
             resident = resident_bytes(file, threads=threads)
             ledger = replace(ledger, sizes=replace(ledger.sizes, resident=resident))
-        yield Inspection(ledger, profile_of(file, ledger, threads=threads) if with_profile else None)
+        profile = profile_of(file, ledger, threads=threads) if with_profile else None
+        yield Inspection(ledger, profile, saturation_of(file, ()) if with_saturation and file.suffix == ".onnx" else ())

@@ -129,7 +129,7 @@ class Search:
         for half in Half:
             recipe = with_scheme(base, half, Scheme(Precision.FP16))
             winner = self.trials.winner
-            if winner is not None and self.trials.artifact(recipe).size_bytes["total"] < winner.size_bytes:
+            if winner is not None and self.trials.size_bytes(recipe) < winner.size_bytes:
                 self.trials.run(recipe, f"{half} as fp16")
 
     @property

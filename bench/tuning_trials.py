@@ -1,5 +1,6 @@
 """A trial of `captionbench tune`: one recipe built, captioned and judged against fp32 of the same captioner."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -67,9 +68,16 @@ class Trials:
             except ConversionError as error:
                 if recipe == self.reference_recipe:
                     raise
-                say(f"{recipe.name}: {error}")
-                self.failures[recipe] = str(error)
+                self._remember_failure(recipe, error)
         return self.done.get(recipe)
+
+    def size_bytes(self, recipe: Recipe) -> float:
+        """The size of a recipe's artifact without captioning; infinite when no converter can make it."""
+        try:
+            return float(self.artifact(recipe).size_bytes["total"])
+        except ConversionError as error:
+            self._remember_failure(recipe, error)
+            return math.inf
 
     def artifact(self, recipe: Recipe) -> Artifact:
         """The built artifact. Raises ConversionError."""
@@ -92,6 +100,10 @@ class Trials:
         if fitting:
             return max(fitting, key=lambda trial: trial.ci95[0])
         return min(self.done.values(), key=lambda trial: (trial.size_bytes, -trial.ci95[0]))
+
+    def _remember_failure(self, recipe: Recipe, error: ConversionError) -> None:
+        say(f"{recipe.name}: {error}")
+        self.failures[recipe] = str(error)
 
     def _judge(self, recipe: Recipe, what: str) -> Trial:
         artifact = self.artifact(recipe)

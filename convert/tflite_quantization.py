@@ -7,8 +7,6 @@ its calibrator would have left them.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from convert.calibration import Feed
 from convert.layers import belongs_to
 from convert.ranges import Range, RangeRecorder
@@ -16,6 +14,9 @@ from convert.scheme import Granularity, Scheme
 from convert.to_keras import SIGNATURE
 from models.errors import ConfigError
 from models.keras import tensorflow
+
+# `TensorType.FLOAT32` of TFLite's schema.
+FLOAT32 = 0
 
 
 def quantize_calibrated(content: bytes, scheme: Scheme, feeds: Iterator[Feed]) -> bytes:
@@ -49,18 +50,19 @@ def record_ranges(content: bytes, feeds: Iterator[Feed]) -> RangeRecorder:
         experimental_op_resolver_type=tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     runner = interpreter.get_signature_runner(SIGNATURE)
-    constants = _constants(content)
+    activations = _activations(content)
     recorder = RangeRecorder()
     for feed in feeds:
         runner(**feed)
-        recorder.record(
-            {
-                tensor["name"]: interpreter.get_tensor(tensor["index"])
-                for tensor in interpreter.get_tensor_details()
-                if tensor["dtype"] is np.float32 and tensor["name"] not in constants
-            }
-        )
+        recorder.record({name: interpreter.get_tensor(index) for name, index in activations.items()})
     return recorder
+
+
+def _activations(content: bytes) -> dict[str, int]:
+    """Float tensors that the graph takes or computes, by name; what kernels keep for themselves holds anything."""
+    graph = _unpacked(content).subgraphs[0]
+    computed = {*graph.inputs, *(index for operator in graph.operators for index in operator.outputs)}
+    return {graph.tensors[i].name.decode(): int(i) for i in sorted(computed) if graph.tensors[i].type == FLOAT32}
 
 
 def _write_ranges(content: bytes, ranges: dict[str, Range]) -> bytes:

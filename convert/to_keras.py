@@ -1,6 +1,7 @@
 """Exports to TensorFlow's own formats: SavedModels (what one deploys) and Keras files (the study's baseline)."""
 
 from pathlib import Path
+from typing import Any
 
 from convert.calibration import Calibration
 from convert.graphs import GraphFunction
@@ -34,10 +35,24 @@ def export_saved_model(graph: GraphFunction, scheme: Scheme, calibration: Calibr
 
 
 def export_keras(graph: GraphFunction, scheme: Scheme, calibration: Calibration, folder: Path) -> str:
-    """Write `NAME.keras`. Raises UnsupportedError for anything but fp32."""
+    """Write `NAME.keras`. Raises UnsupportedError for anything but fp32, and for layers that are not Keras' own."""
     _require_fp32("keras", scheme)
+    _require_known_layers(graph.model)
     graph.model.save(folder / f"{graph.name}.keras")
     return f"{graph.name}.keras"
+
+
+def _require_known_layers(model: Any) -> None:
+    """Raises UnsupportedError for layers that Keras alone could not make again from their names."""
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            _require_known_layers(layer)
+        elif not type(layer).__module__.startswith(("tf_keras.", "keras.")):
+            raise UnsupportedError(
+                f"a .keras file names its layers by class, and '{type(layer).__name__}' is none of Keras' own "
+                "(techniques 'tie' and 'qat'): nobody else could load it. Ask for saved_model, tflite or onnx",
+                thread="https://www.tensorflow.org/guide/keras/serialization_and_saving#custom_objects",
+            )
 
 
 def _require_fp32(format_name: str, scheme: Scheme) -> None:

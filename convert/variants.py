@@ -13,10 +13,10 @@ from convert import onnx_ranges, quantization, tflite_quantization
 from convert.calibration import Calibration
 from convert.graphs import GraphFunction
 from convert.layers import quantizable_layers
-from convert.ranges import RangeRecorder
+from convert.ranges import Range, RangeRecorder
 from convert.recipe import Format
 from convert.scheme import Scheme
-from convert.to_onnx import convert_to_onnx
+from convert.to_onnx import convert_to_onnx, serialize
 from convert.to_tflite import export_tflite
 from models.errors import CaptionbenchError, ConversionError
 from models.files import content_key
@@ -70,13 +70,20 @@ class Variants:
             return tflite_quantization.record_ranges(self._float.read_bytes(), feeds)
 
 
-def _quantize_tflite(source: Path, target: Path, scheme: Scheme, ranges: dict[str, tuple[float, float]]) -> None:
+def _quantize_onnx(source: Path, target: Path, scheme: Scheme, ranges: dict[str, Range]) -> None:
+    import onnx
+
+    quantization.quantize_with_ranges(source, target, scheme, ranges)
+    target.write_bytes(serialize(onnx.load(str(target))))  # as short as an artifact's
+
+
+def _quantize_tflite(source: Path, target: Path, scheme: Scheme, ranges: dict[str, Range]) -> None:
     with quiet_native_code():
         target.write_bytes(tflite_quantization.quantize_with_ranges(source.read_bytes(), scheme, ranges))
 
 
-_QUANTIZERS: dict[Format, Callable[[Path, Path, Scheme, dict[str, tuple[float, float]]], None]] = {
-    Format.ONNX: quantization.quantize_with_ranges,
+_QUANTIZERS: dict[Format, Callable[[Path, Path, Scheme, dict[str, Range]], None]] = {
+    Format.ONNX: _quantize_onnx,
     Format.TFLITE: _quantize_tflite,
 }
 # Formats whose layers can be told apart after conversion, so that some of them can stay in float.

@@ -12,6 +12,7 @@ from rich.text import Text
 from bench.inspecting import Inspection
 from bench.profiling import Profile
 from convert.ledger import Arithmetic, Evidence, Ledger, Part, shares
+from reports.saturation_text import render_saturation
 from reports.terminal import LOG_WIDTH
 from reports.text import DASH, megabytes_with_unit, percent
 
@@ -38,6 +39,7 @@ def _object(inspection: Inspection) -> dict[str, Any]:
             "multiply_adds": shares(ledger.multiply_adds),
         },
         "profile": asdict(inspection.profile) if inspection.profile else None,
+        "saturation": [asdict(layer) for layer in inspection.saturation],
     }
     return asdict(ledger) | more
 
@@ -64,7 +66,11 @@ def render_inspection(inspection: Inspection) -> RenderableType:
         *(_profile(inspection.profile) if inspection.profile else ()),
     ]
     heading = Text(ledger.path, style="bold")
-    return Group(heading, _share_table(ledger), *map(Text, lines), Text(), _part_table(ledger.parts), Text())
+    saturation: list[RenderableType] = []
+    if inspection.saturation:
+        saturation = [render_saturation(inspection.saturation), Text()]
+    parts = _part_table(ledger.parts)
+    return Group(heading, _share_table(ledger), *map(Text, lines), Text(), parts, Text(), *saturation)
 
 
 def _share_table(ledger: Ledger) -> Table:

@@ -35,6 +35,7 @@ VERBS = [
     "techniques",
     "inspect",
     "matrix",
+    "tune",
     "suites",
     "runtimes",
 ]

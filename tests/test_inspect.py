@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 
 from bench.inspecting import Inspection, inspect_files
 from bench.profiling import Work, profile_of
@@ -22,10 +23,11 @@ from bench.resident import resident_bytes
 from convert.artifact import Artifact
 from convert.ledger import Arithmetic, Evidence, Ledger, LstmForm, Reason, ledger_of, shares
 from convert.recipe import Format, Recipe
+from convert.saturation import Saturates
 from convert.scheme import Precision, Scheme
 from models.errors import ArtifactError
 from models.keras import keras, quiet_native_code, tensorflow
-from reports.ledger_text import inspection_json
+from reports.ledger_text import inspection_json, render_inspection
 
 ROOT = Path(__file__).parent.parent
 INT8, INT4, INT16, FP16, FP32 = (Arithmetic(name) for name in ("int8", "int4", "int16", "fp16", "fp32"))
@@ -610,3 +612,15 @@ def test_json_holds_reasons_and_no_profile_unless_asked(cnn: Path) -> None:
     (found,) = json.loads(inspection_json([Inspection(ledger_of(cnn))]))
     assert {part["reason"] for part in found["parts"]} == {"chosen"}
     assert found["profile"] is None
+
+
+def test_overflow_on_other_cpus_is_told_from_the_weights(build: Callable[[Recipe], Artifact]) -> None:
+    scheme = Scheme(Precision.INT8_STATIC)
+    step = build(Recipe("tiny-merge", Format.ONNX, scheme, scheme)).graphs["step"]
+    (inspection,) = inspect_files(step, threads=1, with_saturation=True)
+    assert {layer.saturates for layer in inspection.saturation} >= {Saturates.POSSIBLE}
+    console = Console(width=200, record=True)
+    console.print(render_inspection(inspection))
+    assert "could overflow int16 on x86 CPUs without VNNI" in console.export_text()
+    (plain,) = inspect_files(step, threads=1)
+    assert plain.saturation == ()

@@ -8,25 +8,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY_SCENES, tiny_spec
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
-from bench.quality import paired_difference_ci95
+from bench.quality import cider_mean, paired_difference_ci95
 from bench.runtimes import find_runtime
 from bench.suite import load_suite
 from bench.tuning import Request, Tuning, technique_of, tune
 from bench.tuning_files import SUITE_FILE, tuning_json, write_tuning
 from bench.tuning_gate import Gate, Verdict, parse_share, parse_size
 from bench.tuning_images import MINIMUM_IMAGES, PILOT_IMAGES, Examination, images_needed, images_of, paired_ci95
-from bench.tuning_layers import Half, Revert, snr_db
+from bench.tuning_layers import Half, LayerOrder, Probe, Revert, snr_db
 from bench.tuning_trials import Trial, pareto_set
 from captionbench import app
-from convert.build import adopt
-from convert.recipe import Format, Recipe, parse_precisions
+from convert.artifact import Artifact
+from convert.build import adopt, train
+from convert.calibration import CalibrationPlan, record_calibration
+from convert.graphs import deployable_graphs
+from convert.recipe import Format, Graph, Recipe, parse_precisions
+from convert.scheme import Precision
 from convert.store import Entry, Store
-from models.captioner import load_captioner, save_captioner
+from convert.variants import Variants
+from models.captioner import Captioner, load_captioner, save_captioner
 from models.datasets import Dataset, Split, open_dataset
 from models.errors import ConfigError
 from models.vocabulary import PAD
@@ -38,11 +44,7 @@ dataset = "scenes"
 baseline = "tiny-merge.onnx.fp32 @ onnxruntime"
 dataset_options = {train = 48, validation = 8, test = 8}
 [[captioners]]
-name = "tiny-merge"
-encoder = "tiny"
-decoder = "merge"
-weights = "random"
-encoder_training = "trained"
+SPEC
 [[builds]]
 captioner = "tiny-merge"
 formats = ["onnx"]
@@ -54,7 +56,8 @@ IMAGES = 24
 @pytest.fixture
 def suite(tmp_path: Path) -> str:
     path = tmp_path / "tiny.toml"
-    path.write_text(SUITE)
+    spec = "\n".join(f"{key} = {json.dumps(value)}" for key, value in dataclasses.asdict(tiny_spec("merge")).items())
+    path.write_text(SUITE.replace("SPEC", spec))
     return str(path)
 
 
@@ -204,10 +207,8 @@ def test_chain_of_a_captioner_is_read_from_its_card(compressions: list[tuple[str
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "tflite"])
-def test_wide_gate_passes_without_a_layer_in_float(
-    store: Store, trained: Callable[[str], Entry], suite: str, runtime: str, tmp_path: Path
-) -> None:
-    tuning = tune(store, Request(str(trained("merge").path), runtime, Gate(0.9), suite, images=IMAGES))
+def test_wide_gate_passes_without_a_layer_in_float(store: Store, suite: str, runtime: str, tmp_path: Path) -> None:
+    tuning = tune(store, Request("tiny-merge", runtime, Gate(0.9), suite, images=IMAGES))
     assert tuning.winner is not None
     assert tuning.winner.size_bytes < tuning.reference.size_bytes / 2
     assert not tuning.reverts
@@ -223,10 +224,8 @@ def test_wide_gate_passes_without_a_layer_in_float(
     assert "Check on 24 test images" in text_of(tuning)
 
 
-def test_second_run_reuses_what_was_said(
-    store: Store, trained: Callable[[str], Entry], suite: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    request = Request(str(trained("merge").path), "onnxruntime", Gate(0.9), suite, images=IMAGES)
+def test_second_run_reuses_what_was_said(store: Store, suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Request("tiny-merge", "onnxruntime", Gate(0.9), suite, images=IMAGES)
     first = tune(store, request)
 
     def never(*_: object) -> None:
@@ -237,11 +236,11 @@ def test_second_run_reuses_what_was_said(
 
 
 def test_gate_that_can_not_be_met_ends_with_status_1_and_the_nearest_miss(
-    store: Store, trained: Callable[[str], Entry], suite: str, tmp_path: Path
+    store: Store, suite: str, tmp_path: Path
 ) -> None:
     options = {"--runtime": "onnxruntime", "--max-size": "1kB", "--suite": suite, "--images": str(IMAGES)}
     options |= {"--store": str(store.root), "--out": str(tmp_path / "out"), "--max-cider-drop": "90%"}
-    arguments = [str(trained("merge").path), *(part for pair in options.items() for part in pair)]
+    arguments = ["tiny-merge", *(part for pair in options.items() for part in pair)]
     done = CliRunner().invoke(app, ["tune", *arguments])
     assert done.exit_code == 1, done.output
     said = " ".join(done.output.split())
@@ -254,13 +253,15 @@ def test_gate_that_can_not_be_met_ends_with_status_1_and_the_nearest_miss(
     assert not (tmp_path / "out" / SUITE_FILE).exists()
 
 
-@pytest.fixture(scope="session")
-def planted(store: Store, trained: Callable[[str], Entry], tmp_path_factory: pytest.TempPathFactory) -> Entry:
-    """The tiny captioner, its table of words spoilt for INT8: the row of PAD, which is never read, is huge.
+@pytest.fixture(scope="module")
+def planted(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Entry:
+    """A captioner that says something, its table of words spoilt for INT8: the row of PAD, never read, is huge.
 
-    A table has one scale, so every other word becomes zero; in fp32 nothing changes.
+    A table has one scale in ONNX, so every other word becomes zero; in fp32 nothing changes.
     """
-    captioner = load_captioner(trained("merge").path)
+    spec = dataclasses.replace(tiny_spec("merge"), epochs=10, patience=10, learning_rate=1e-2)
+    spoken = train(store, spec, open_dataset("scenes", None, TINY_SCENES | {"train": 96}), cider_mean)
+    captioner = load_captioner(spoken.path)
     table = captioner.decoder.step.get_layer("embedding")
     values = table.get_weights()[0]
     values[PAD] = 1e5
@@ -270,22 +271,53 @@ def planted(store: Store, trained: Callable[[str], Entry], tmp_path_factory: pyt
     return adopt(store, folder)
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "tflite"])
 def test_layer_that_quantizes_terribly_is_found_and_left_in_float(
-    store: Store, planted: Entry, suite: str, runtime: str, monkeypatch: pytest.MonkeyPatch
+    store: Store, planted: Entry, suite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # INT4 in blocks has a scale for each row and would get round it.
     monkeypatch.setattr("bench.tuning_search.OTHER_DECODERS", ())
-    tuning = tune(store, Request(str(planted.path), runtime, Gate(0.3), suite, images=IMAGES))
+    tuning = tune(store, Request(str(planted.path), "onnxruntime", Gate(0.5), suite, images=3 * IMAGES))
     assert tuning.winner is not None
     assert tuning.winner.recipe.decoder.float_layers == ("embedding",)
     assert not tuning.winner.recipe.encoder.float_layers
-    (revert,) = (r for r in tuning.reverts if r.layer == "embedding")
+    (revert,) = (found for found in tuning.reverts if found.layer == "embedding")
     assert snr_db(revert.noise_float) > snr_db(revert.noise_int8) + 3
     (reason,) = tuning.reasons
     assert "dB with it in INT8" in reason.text
     assert "the 95 % bound of CIDEr with it in INT8 is -" in reason.text
     assert reason.text in text_of(tuning)
-    static = parse_precisions("int8_static", tuning.winner.recipe.format)[0]
-    spoilt = next(t for t in tuning.trials if t.recipe.encoder == t.recipe.decoder == static)
+    spoilt = next(found for found in tuning.trials if found.what == "static INT8")
     assert spoilt.verdict is Verdict.LOSES_QUALITY
+
+
+@pytest.mark.parametrize(("runtime", "format_"), [("onnxruntime", Format.ONNX), ("tflite", Format.TFLITE)])
+def test_layers_are_ordered_by_the_noise_that_they_take_away(
+    build: Callable[[Recipe], Artifact],
+    captioner: Callable[[str], Captioner],
+    dataset: Dataset,
+    runtime: str,
+    format_: Format,
+    tmp_path: Path,
+) -> None:
+    encoder, decoder = parse_precisions("int8_static", format_)
+    base = Recipe("tiny-merge", format_, encoder, decoder)
+    calibration = record_calibration(captioner("merge"), dataset, CalibrationPlan(8))
+    variants = {
+        Half(graph.name): Variants(format_, graph, calibration, tmp_path)
+        for graph in deployable_graphs(captioner("merge"), Graph.STEP)
+    }
+    images = [(image.id, dataset.read(image.id)) for image in dataset.images(Split.VALIDATION)]
+    probe = Probe(build(Recipe("tiny-merge", format_)), find_runtime(runtime), images)
+    order = LayerOrder(probe, variants, base, build(base))
+    layers = [(half, layer) for half, of in variants.items() for layer in of.layers]
+    assert len(order) == len(layers)
+    assert order.recipe([]) == base
+    reverts = order.first(len(order))
+    assert sorted((revert.half, revert.layer) for revert in reverts) == sorted(layers)
+    assert sum(revert.added_bytes for revert in reverts) > 0
+    last = {half: [r for r in reverts if r.half is half][-1] for half in Half}
+    first = {half: next(r for r in reverts if r.half is half) for half in Half}
+    assert all(last[half].noise_float < first[half].noise_int8 for half in Half)
+    assert {order.recipe(reverts).encoder.precision, order.recipe(reverts).decoder.precision} == {Precision.FP16}
+    # One layer in float takes effect in the artifact that is built of it, too.
+    assert build(order.recipe(reverts[:1])).size_bytes["total"] > build(base).size_bytes["total"]
