@@ -33,7 +33,7 @@ class CautionKind(StrEnum):
     LENGTH = "caption length changed"
     SLOWER = "quantized but slower"
     MISMATCH = "conversion changed captions"
-    OVERFLOW = "wrong on other CPUs"
+    OVERFLOW = "wrong on other processors"
     NOISE = "noise floor unknown"
 
 

@@ -8,7 +8,7 @@ from bench.result_file import read_results
 from convert.recipe import Graph
 from models.errors import ConfigError
 from models.files import write_text_atomic
-from reports.comparison import is_compressed, is_full_precision, technique_of
+from reports.comparison import MEASURED, is_compressed, is_full_precision, technique_of
 from reports.markdown import figure_text
 from reports.report import Report, make_report
 from reports.tables import headline_table
@@ -90,7 +90,7 @@ def precision_block(report: Report) -> str:
         "caption (ms)",
     )
     conditions = (
-        f"{report.results.test_images} test scenes; smaller: than fp32 of the same format. {render_conditions(report)} "
+        f"{report.results.test_images} test scenes; smaller: than fp32 of the same format; {DASH}: timing not sound. {render_conditions(report)} "
         "[Report](reports/published/precisions/report.md)."
     )
     return f"{table(headers, [_precision_cells(row, full[row.format]) for row in rows])}\n\n{conditions}"
@@ -110,7 +110,7 @@ def _precision_cells(row: Result, full: Result) -> list[str]:
         percent(row.parity.captions_identical if row.parity else None),
         percent(small),
         percent(row.coverage.macs_int8),
-        milliseconds(caption.median if caption else None),
+        milliseconds(caption.median if caption and row.status in MEASURED else None),
     ]
 
 

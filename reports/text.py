@@ -10,7 +10,7 @@ DASH = "–"  # a value that was not reached; the status column says why
 SAME = "≈"  # no difference that the run can tell from noise
 
 _SPECIAL = re.compile(r"[\\`*_{}\[\]|~$#]")
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9._/+:,=@-]+(?: [A-Za-z0-9._/+:,=@-]+)*")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9._/+:,=@()-]+(?: [A-Za-z0-9._/+:,=@()-]+)*")
 _WEB_ADDRESS = re.compile(r"https?://[A-Za-z0-9._~/?#=&%+:@-]+")
 _RIGHT_TO_LEFT = {"R", "AL"}
 # Explicit direction marks could reorder the rest of a table row, so they are not passed on.

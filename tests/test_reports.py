@@ -351,7 +351,7 @@ def test_hostile_captions_stay_text_on_the_page(results: Results) -> None:
 
 
 def test_names_are_code_only_when_safe() -> None:
-    assert text.name_text("a.b_c+d @ e") == "`a.b_c+d @ e`"
+    assert text.name_text("a.b_c(d=e)+f @ g") == "`a.b_c(d=e)+f @ g`"
     assert text.name_text("a|`b") == "a\\|\\`b"
 
 
