@@ -90,7 +90,8 @@ def precision_block(report: Report) -> str:
         "caption (ms)",
     )
     conditions = (
-        f"{report.results.test_images} test scenes; smaller: than fp32 of the same format; {DASH}: timing not sound. {render_conditions(report)} "
+        f"{report.results.test_images} test scenes; smaller: than fp32 of the same format; {DASH}: timing not sound. "
+        f"{render_conditions(report)} "
         "[Report](reports/published/precisions/report.md)."
     )
     return f"{table(headers, [_precision_cells(row, full[row.format]) for row in rows])}\n\n{conditions}"
