@@ -28,7 +28,9 @@ from bench.suite import Cell, Suite
 from convert.artifact import Artifact, load_artifact
 from convert.build import ArtifactBuilder, train
 from convert.compress import check_techniques, compress
-from convert.recipe import Recipe
+from convert.machine import describe_defaults, machine_kind
+from convert.recipe import Format, Recipe
+from convert.scheme import INTEGER
 from convert.store import Entry, Store
 from models.datasets import CaptionedImage, Dataset, Split
 from models.errors import CaptionbenchError, CompressionError, ConversionError, TrainingError, UnsupportedError
@@ -59,6 +61,8 @@ class Built:
 
 def build_suite(suite: Suite, store: Store, dataset: Dataset) -> Built:
     """Train and export what the store lacks. A recipe that fails does not stop the others."""
+    if any(_has_onnx_integers(recipe) for recipe in suite.recipes):
+        say(describe_defaults(machine_kind()))
     dense = {spec.name: train(store, spec, dataset, cider_mean) for spec in suite.table.captioners}
     pairs = list(dict.fromkeys((recipe.captioner, recipe.technique) for recipe in suite.recipes))
     for name, entry in dense.items():
@@ -81,6 +85,10 @@ def build_suite(suite: Suite, store: Store, dataset: Dataset) -> Built:
     new = sum(not entry.reused for entry in captioners.values())
     say(f"{new} of {len(captioners)} captioners trained or compressed now, {len(artifacts)} artifacts")
     return Built(captioners, artifacts)
+
+
+def _has_onnx_integers(recipe: Recipe) -> bool:
+    return recipe.format is Format.ONNX and not {recipe.encoder.precision, recipe.decoder.precision}.isdisjoint(INTEGER)
 
 
 def _build_recipes(builder: ArtifactBuilder, recipes: Sequence[Recipe]) -> dict[Recipe, Artifact | CaptionbenchError]:

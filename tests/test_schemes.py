@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convert.calibration import CALIBRATION_IMAGES, CalibrationPlan
-from convert.machine import MachineKind, for_machine, machine_kind, slow_choice
+from convert.machine import DEFAULTS, MachineKind, describe_defaults, for_machine, machine_kind, slow_choice
 from convert.ranges import BINS, Histogram, RangeRecorder, find_range
 from convert.recipe import Format, parse_precisions
 from convert.scheme import CHOICES, OPTIONS, Calibrator, Integers, Layout, Precision, Scheme, WeightRange, parse_scheme
@@ -55,6 +55,13 @@ def test_a_scheme_is_read_as_it_is_written(scheme: Scheme) -> None:
 def test_mistakes_in_a_scheme_are_told(text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told.replace("(", r"\(")):
         parse_scheme(text)
+
+
+@pytest.mark.parametrize("kind", MachineKind)
+def test_defaults_are_said_with_their_reason(kind: MachineKind) -> None:
+    integers, weight_range, reason = DEFAULTS[kind]
+    said = describe_defaults(kind)
+    assert all(word in said for word in (kind, integers, weight_range, reason))
 
 
 STATIC_TEXT = "int8_static"
