@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.building import open_suite_dataset
 from bench.quality import COLLAPSED_SHARE, cider_mean
-from bench.run import open_suite_dataset
 from bench.suite import Suite, load_suite
 from convert.build import adopt, train
 from convert.compress import compress

@@ -1,5 +1,6 @@
 """Options and fixtures of the pytest-benchmark harness; used by `test_latency.py` in a runtime's environment."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,6 +29,12 @@ def pytest_benchmark_generate_commit_info(config: pytest.Config) -> dict[str, An
 
 @pytest.fixture(scope="session")
 def timed(request: pytest.FixtureRequest) -> Iterator[TimedCaptioner]:
-    """What is timed; loaded by the first test, freed at the end."""
+    """What is timed; loaded by the first test, freed at the end.
+
+    The garbage collector stays on, but what the harness itself has made is not looked at again.
+    """
     with ExitStack() as stack:
-        yield TimedCaptioner(Job.read(request.config.getoption("--job")), stack)
+        captioner = TimedCaptioner(Job.read(request.config.getoption("--job")), stack)
+        gc.collect()
+        gc.freeze()
+        yield captioner

@@ -5,22 +5,29 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
 import psutil
 
+from bench.cgroups import container_limits
 from bench.result import Environment
 from convert.machine import isa_flags, parse_cpu_info, read_cpu_info
 
 _PROCESS_STATUS = Path("/proc/self/status")
 _REPOSITORY = Path(__file__).parent.parent
+# Of the first CPU: they are set together, unless somebody went out of their way.
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def describe_environment(packages: Sequence[str]) -> Environment:
-    """What runs here; `packages` that are not installed are left out."""
+    """What runs here; `packages` that are not installed are left out.
+
+    `cores` are the CPUs that this process may be scheduled on, `cpu_limit` is how much of them it may use.
+    """
     cpu_info = parse_cpu_info(read_cpu_info())
+    limits = container_limits()
     return Environment(
         cpu=cpu_name(cpu_info) or platform.processor() or platform.machine(),
         cores=_usable_cores(),
@@ -29,12 +36,34 @@ def describe_environment(packages: Sequence[str]) -> Environment:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         packages=_versions(packages),
+        governor=read_governor(),
+        hypervisor=is_virtual(cpu_info),
+        cpu_limit=limits.cpus,
+        memory_limit_bytes=limits.memory_bytes,
     )
 
 
 def cpu_name(cpu_info: dict[str, str]) -> str:
     """The marketing name where there is one; Arm boards have only their own name, or none."""
     return next((cpu_info[key] for key in ("model name", "Model", "Hardware") if cpu_info.get(key)), "")
+
+
+def is_virtual(cpu_info: Mapping[str, str]) -> bool:
+    """Whether an x86 CPU says that it runs under a hypervisor; Arm has no such flag."""
+    return "hypervisor" in cpu_info.get("flags", "").split()
+
+
+def read_governor(path: Path = _GOVERNOR) -> str:
+    """What sets the CPU's frequency ("performance", "powersave"); "" where that can't be read, as in most guests."""
+    return _read(path).strip()
+
+
+def load_average() -> tuple[float, ...]:
+    """Processes that ran or wanted to, means over 1, 5 and 15 minutes; () where the system does not count them."""
+    try:
+        return tuple(round(load, 2) for load in os.getloadavg())
+    except (AttributeError, OSError):
+        return ()
 
 
 def commit(folder: Path = _REPOSITORY) -> str:

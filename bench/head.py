@@ -15,8 +15,8 @@ from models.files import write_bytes_atomic
 
 EXAMPLES = 6
 PACKAGES = (
-    "tensorflow", "tf_keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "numpy", "pillow", "nltk",
-    "pytest-benchmark",
+    "tensorflow", "tf_keras", "tensorflow-model-optimization", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert",
+    "numpy", "scipy", "pillow", "nltk", "pytest-benchmark",
 )  # fmt: skip
 
 
@@ -44,14 +44,14 @@ def describe_captioner(entry: Entry, technique: str) -> Captioner:
 
 
 def merge_environments(described: Mapping[str, dict[str, Any] | str]) -> Environment:
-    """This machine, with the package versions of the build and of every runtime's environment."""
+    """This machine, with the package versions of the build and of every runtime's environment.
+
+    Where environments hold different versions of a package, all are listed.
+    """
     environment = describe_environment(PACKAGES)
-    packages = dict(environment.packages)
-    for found in described.values():
-        if not isinstance(found, str):
-            versions = found["environment"]["packages"]
-            packages |= {name: versions[name] for name in PACKAGES if name in versions}
-    return dataclasses.replace(environment, packages=packages)
+    held = [environment.packages, *(d["environment"]["packages"] for d in described.values() if not isinstance(d, str))]
+    versions = {name: dict.fromkeys(packages[name] for packages in held if name in packages) for name in PACKAGES}
+    return dataclasses.replace(environment, packages={name: ", ".join(v) for name, v in versions.items() if v})
 
 
 def choose_examples(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.result import Phase
 from bench.result_file import from_json
 from models.datasets import Dataset, open_dataset
 from models.files import write_text_atomic
@@ -36,7 +37,13 @@ class Job:
     images: tuple[str, ...]
     seconds: float = 0.0  # of timing in this process, over all phases
     samples: int = 1  # whole captions at least
+    maximum_samples: int = 1000  # of a phase: beyond it a sample is the mean of more calls
     warmup: int = 3
+    phases: tuple[Phase, ...] = tuple(Phase)  # to time; those that the artifact does not have are left out
+    forced_steps: int = 0  # of every caption of equal length
+    canary: float | None = None  # its best time in seconds; None: never wait
+    cpus: tuple[int, ...] = ()  # to run on, () for all
+    delay_seconds: float = 0.0  # added to each image, to see whether a slowdown is found
     captions: Mapping[str, str] = field(default_factory=dict)  # what the quality run said, by image
 
     def write(self, path: Path) -> Path:

@@ -1,5 +1,6 @@
 """Starts worker processes, each in its runtime's own environment, and tells why one failed."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,7 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.canary import CALIBRATION_SECONDS
+from bench.disturbance import Watch
 from models.errors import CaptionbenchError, ConfigError
+from models.files import write_text_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 HARNESS = ROOT / "bench" / "test_latency.py"
@@ -36,25 +40,34 @@ class Launcher:
 
     def describe(self, runtime: str) -> dict[str, Any]:
         """Version of the runtime and the environment it runs in. Raises WorkerError."""
-        output = self._run(runtime, ["-m", "bench.worker", "describe", runtime])
+        output = self.run(runtime, ["-m", "bench.worker", "describe", runtime])
         described: dict[str, Any] = json.loads(output.splitlines()[-1])
         return described
 
     def caption(self, runtime: str, job: Path, out: Path) -> None:
         """Caption a job's images. Raises WorkerError."""
-        self._run(runtime, ["-m", "bench.worker", "caption", str(job), str(out)])
+        self.run(runtime, ["-m", "bench.worker", "caption", str(job), str(out)])
+
+    def calibrate(self, runtime: str, threads: int) -> float:
+        """The canary's best time in seconds. Raises WorkerError."""
+        return float(self.run(runtime, ["-m", "bench.canary", str(CALIBRATION_SECONDS), str(threads)]))
 
     def time(self, runtime: str, job: Path, out: Path) -> None:
-        """Run the pytest-benchmark harness on a job. Raises WorkerError."""
+        """Run the pytest-benchmark harness on a job; `out` also says what else the machine did. Raises WorkerError."""
         partial = out.with_suffix(".partial")
         options = ["-q", "-x", "-p", "no:cacheprovider", "--import-mode=importlib", f"--rootdir={ROOT}"]
         # The project's own pytest options are for its tests: here a framework's warning is no error.
         overrides = ["-o", "addopts=", "-o", "filterwarnings=", "-o", "xfail_strict=false"]
         harness = ["--job", str(job), f"--benchmark-json={partial}", "--benchmark-warmup=off"]
-        self._run(runtime, ["-m", "pytest", str(HARNESS), *options, *overrides, *harness])
-        partial.replace(out)
+        with Watch() as watch:
+            self.run(runtime, ["-m", "pytest", str(HARNESS), *options, *overrides, *harness])
+        table = json.loads(partial.read_text(encoding="utf-8"))
+        table |= {"seconds": watch.seconds, "disturbance": dataclasses.asdict(watch.disturbance)}
+        write_text_atomic(out, json.dumps(table))
+        partial.unlink()
 
-    def _run(self, runtime: str, arguments: Sequence[str]) -> str:
+    def run(self, runtime: str, arguments: Sequence[str]) -> str:
+        """What a runtime's interpreter prints when it is given `arguments`. Raises WorkerError."""
         # A pytest around this process (PYTEST_XDIST_WORKER, PYTEST_ADDOPTS) is not the harness's business.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         environment = inherited | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bench.building import build_suite
 from bench.captioning import caption_all, load_sessions
 from bench.quality import score_captions
-from bench.run import build_suite
 from bench.runtimes import find_runtime
 from bench.suite import Cell, Suite
 from convert.artifact import Artifact

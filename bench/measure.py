@@ -2,8 +2,7 @@
 
 import dataclasses
 import json
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,25 +10,21 @@ from typing import Any
 import numpy as np
 
 from bench.job import DatasetReference, Job
-from bench.latency import SHARES
-from bench.launcher import Launcher, WorkerError
-from bench.result import Phase, RunPlan
-from bench.statistics import MAXIMUM_DRIFT, drift
+from bench.launcher import Launcher
+from bench.result import GraphProfile, RunPlan
+from bench.row_profiles import profile_artifact
 from bench.suite import Cell
+from bench.timed import Timed
+from bench.timing import TIMING_VERSION, Timer, representative_images, timing_job
 from convert.artifact import Artifact
 from convert.scheme import FLOAT
 from convert.store import Store
 from models.decoding import Search
 from models.files import content_key
-from models.progress import say, track
 
-# Raised when a change makes the same artifact caption or be timed in another way.
+# Raised when a change makes the same artifact caption in another way.
 CAPTION_VERSION = 2
-TIMING_VERSION = 2
 
-TIMED_IMAGES = 16
-# How long to time is planned from the fastest warm-up call; a little more makes sure that the seconds come together.
-MARGIN = 1.3
 AGAIN = ".again"  # marks the second measurement of one artifact, for the noise floor
 
 
@@ -50,19 +45,6 @@ class Captioned:
     def ids(self, search: Search) -> dict[str, tuple[int, ...]]:
         """Token ids by image."""
         return {image: tuple(found["ids"]) for image, found in self.captions[search].items()}
-
-
-@dataclass(frozen=True)
-class Timed:
-    """Raw seconds of one row: phase -> samples of each round in time order."""
-
-    seconds: Mapping[Phase, Sequence[Sequence[float]]]
-    total_seconds: float  # of timing in the steady phases, iterations included
-    differing: Sequence[str]  # images whose timed caption was not the quality run's
-
-    def samples(self, phase: Phase) -> list[float]:
-        """All samples of a phase in time order."""
-        return [sample for part in self.seconds.get(phase, ()) for sample in part]
 
 
 @dataclass(frozen=True)
@@ -92,79 +74,62 @@ class Bench:
         entry = self.store.build("captions", key, f"captions of {cell.name}", make)
         return _read_captioned(entry.path / "captions.json")
 
-    def time(
-        self, cells: Mapping[Cell, Artifact], captioned: Mapping[Cell, Captioned], *, baseline: str = ""
-    ) -> dict[str, Timed | str]:
+    def time(self, cells: Mapping[Cell, Artifact], captioned: Mapping[Cell, Captioned]) -> dict[str, Timed | str]:
         """Raw seconds by row name, or why a row failed; rounds are interleaved, finished ones are kept.
 
-        The row named `baseline` is measured once more when it drifted, because nothing can be compared without it.
+        One row is timed twice under two names: the second ends in `AGAIN`.
         """
         by_name = {cell.name: cell for cell in cells}
         again = _noise_cell(list(cells))
         by_name[f"{again.name}{AGAIN}"] = again
-        images = representative_images(self.images, next(iter(captioned.values()), None), self.plan.seed)
+        lengths = caption_lengths(self.images, captioned)
+        images = representative_images(lengths, self.plan.seed)
+        steps = self.forced_steps(cells, captioned)
         jobs = {
-            name: self._timing_job(cell, cells[cell], captioned.get(cell), images) for name, cell in by_name.items()
+            name: self._timing_job(cell, cells[cell], captioned.get(cell), images, steps)
+            for name, cell in by_name.items()
         }
-        work = self._timing_work(cells)
-        failures: dict[str, str] = {}
-        with self.store.lock("timing", "a benchmark (two at once would time each other)"):
-            self._time_rounds(work, jobs, failures)
-            timed = {name: self._read_rounds(work, name) for name in jobs if name not in failures}
-            if baseline in timed and _caption_drift(timed[baseline]) > MAXIMUM_DRIFT:
-                self._time_rounds(work / "again", {baseline: jobs[baseline]}, failures)
-                if baseline not in failures:
-                    second = self._read_rounds(work / "again", baseline)
-                    timed[baseline] = min(timed[baseline], second, key=_caption_drift)
-        return timed | failures
+        return self._timer(cells).time(jobs)
 
-    def _read_rounds(self, folder: Path, name: str) -> Timed:
-        return _read_timed([_round_path(folder, round_, name) for round_ in range(self.plan.rounds)])
+    def profile(self, cell: Cell, artifact: Artifact) -> dict[str, GraphProfile]:
+        """Where the time of each graph goes, by the runtime's own profiler, or why that is not known."""
+        version = self.versions[cell.runtime]
+        return profile_artifact(self.store, self.launcher, artifact, cell.runtime, version, self.plan.threads)
 
-    def _time_rounds(self, folder: Path, jobs: Mapping[str, Job], failures: dict[str, str]) -> None:
-        """Time each row once a round, in rotating order; a row that fails joins `failures` and is left out."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for round_, name in track(schedule(list(jobs), self.plan.rounds), "timing"):
-            out = _round_path(folder, round_, name)
-            if out.is_file() or name in failures:
-                continue
-            try:
-                self.launcher.time(jobs[name].runtime, jobs[name].write(out.with_suffix(".job")), out)
-            except WorkerError as error:
-                failures[name] = str(error)
-                say(f"{name}: {error}")
+    def forced_steps(self, cells: Mapping[Cell, Artifact], captioned: Mapping[Cell, Captioned]) -> int:
+        """Steps of the captions of equal length: the mean caption's, and no more than each artifact can take."""
+        longest = min((artifact.contract.max_length for artifact in cells.values()), default=1)
+        lengths = list(caption_lengths(self.images, captioned).values())
+        return min(longest, max(1, round(float(np.mean(lengths)))))
 
     def forget_timing(self, cells: Mapping[Cell, Artifact]) -> None:
         """Remove the finished rounds of a complete measurement, so that the next run measures anew."""
-        shutil.rmtree(self._timing_work(cells), ignore_errors=True)
+        self._timer(cells).forget()
 
-    def _timing_work(self, cells: Mapping[Cell, Artifact]) -> Path:
-        """Where the rounds of exactly this measurement are kept until it is complete."""
+    def _timer(self, cells: Mapping[Cell, Artifact]) -> Timer:
+        """Keeps the rounds of exactly this measurement until it is complete."""
         rows = {cell.name: artifact.sha256 for cell, artifact in cells.items()}
-        return self.store.work("timing", content_key(TIMING_VERSION, self.plan, rows, self.images, self.versions))
+        key = content_key(TIMING_VERSION, self.plan, rows, self.images, self.versions)
+        return Timer(self.store, self.launcher, self.plan, key)
 
     def _job(self, cell: Cell, artifact: Artifact) -> Job:
         return Job(str(artifact.path), cell.runtime, self.plan.threads, self.dataset, self.images)
 
     def _timing_job(
-        self, cell: Cell, artifact: Artifact, captioned: Captioned | None, timed_images: tuple[str, ...]
+        self,
+        cell: Cell,
+        artifact: Artifact,
+        captioned: Captioned | None,
+        images: tuple[str, ...],
+        forced_steps: int,
     ) -> Job:
-        return dataclasses.replace(
+        job = dataclasses.replace(
             self._job(cell, artifact),
-            images=timed_images,
-            seconds=self.plan.minimum_seconds / self.plan.rounds * MARGIN,
-            samples=-(-self.plan.minimum_samples // self.plan.rounds),
-            warmup=self.plan.warmup,
+            images=images,
+            forced_steps=forced_steps,
             captions=captioned.sentences(Search.GREEDY) if captioned else {},
         )
-
-
-def _round_path(folder: Path, round_: int, name: str) -> Path:
-    return folder / f"{round_}-{content_key(name)}.json"
-
-
-def _caption_drift(timed: Timed) -> float:
-    return drift(timed.seconds[Phase.CAPTION])
+        return timing_job(job, self.plan)
 
 
 def _noise_cell(cells: Sequence[Cell]) -> Cell:
@@ -172,22 +137,11 @@ def _noise_cell(cells: Sequence[Cell]) -> Cell:
     return next((c for c in cells if c.runtime == "onnxruntime" and c.recipe.encoder == FLOAT), cells[0])
 
 
-def representative_images(images: Sequence[str], captioned: Captioned | None, seed: int) -> tuple[str, ...]:
-    """Images to time: evenly spaced in the length of their captions, in random order.
-
-    A caption's time is mostly its length. Few images make every half of every round hold all of them, so that
-    halves and rows differ by speed and not by which captions they happened to get.
-    """
-    ids = captioned.ids(Search.GREEDY) if captioned else {}
-    by_length = sorted(images, key=lambda image: (len(ids.get(image, ())), image))
-    count = min(TIMED_IMAGES, len(by_length))
-    chosen = [by_length[(2 * rank + 1) * len(by_length) // (2 * count)] for rank in range(count)]
-    return tuple(chosen[i] for i in np.random.default_rng(seed).permutation(count))
-
-
-def schedule(names: Sequence[str], rounds: int) -> list[tuple[int, str]]:
-    """(round, row) with the rows rotated from round to round: A B C, B C A, ..."""
-    return [(round_, names[(index + round_) % len(names)]) for round_ in range(rounds) for index in range(len(names))]
+def caption_lengths(images: Sequence[str], captioned: Mapping[Cell, Captioned]) -> dict[str, int]:
+    """Steps of each image's greedy caption by the first row; 0 where nothing was captioned."""
+    first = next(iter(captioned.values()), None)
+    ids = first.ids(Search.GREEDY) if first else {}
+    return {image: len(ids.get(image, ())) for image in images}
 
 
 def _read_captioned(path: Path) -> Captioned:
@@ -200,22 +154,3 @@ def _read_captioned(path: Path) -> Captioned:
     with np.load(path.with_suffix(".npz")) as file:
         probe = {name: file[name] for name in file.files}
     return Captioned(captions, probe, table["peak_rss_bytes"], table["loaded_bytes"], table["runtime_version"])
-
-
-def _read_timed(paths: Sequence[Path]) -> Timed:
-    seconds: dict[Phase, list[list[float]]] = {}
-    total, differing = 0.0, set()
-    for phase, data, extra in _read_rounds(paths):
-        seconds.setdefault(phase, []).append(data)
-        # Loading and the first caption are timed once a process; only the steady state is sampled.
-        total += sum(data) * extra["iterations"] if phase in SHARES else 0.0
-        differing |= set(extra.get("differing", ()))
-    return Timed(seconds, total, sorted(differing))
-
-
-def _read_rounds(paths: Sequence[Path]) -> Iterator[tuple[Phase, list[float], Mapping[str, Any]]]:
-    for path in paths:
-        for benchmark in json.loads(path.read_text(encoding="utf-8"))["benchmarks"]:
-            # Five digits: far below the clock's and the machine's noise, and results.json stays small.
-            data = [float(f"{value:.5g}") for value in benchmark["stats"]["data"]]
-            yield Phase(benchmark["extra_info"]["phase"]), data, benchmark["extra_info"]

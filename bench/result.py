@@ -3,6 +3,7 @@
 Units are in the names, raw samples are kept, and nothing is stored that can't be traced to them.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,8 +12,10 @@ from typing import Any
 # History of the file format; a reader refuses what it does not know.
 #   1  first format
 #   2  captioners carry their technique, what it reached and what it cost; rows carry a note
-FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)
+#   3  samples know their round, percentiles have intervals, differences are paired by rounds; rows say what disturbed
+#      them, where their time goes and what they compute; the head has hashes, load, runtimes' costs and limits
+FORMAT_VERSION = 3
+READABLE_VERSIONS = (1, 2, 3)
 
 
 class Status(StrEnum):
@@ -35,6 +38,12 @@ class Phase(StrEnum):
     STEP = "step"  # one word
     DECODE = "decode"  # features -> caption, greedy
     CAPTION = "caption"  # encoded file -> caption, greedy
+    CAPTION_FRESH = "caption_fresh"  # the first time that a process captions an image: a cache would show
+    CAPTION_FORCED = "caption_forced"  # the same, but every image takes the same number of steps
+    BATCH_1 = "batch_1"  # tensors -> captions, so many images at once
+    BATCH_8 = "batch_8"
+    BATCH_32 = "batch_32"
+    OFFLINE = "offline"  # all timed images' files -> captions, in one batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,7 @@ class Quality:
     distinct_captions: int
     # Paired bootstrap of this row's CIDEr-D minus the baseline's; None for the baseline itself.
     cider_difference_ci95: tuple[float, float] | None = None
+    bleu_4_difference_ci95: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +132,51 @@ class Parity:
 
 
 @dataclass(frozen=True, slots=True)
+class Percentile:
+    """A percentile of raw seconds, with a 95 % interval (bootstrap over rounds; None for a single round)."""
+
+    seconds: float
+    ci95: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Latency:
-    """Raw seconds of one phase and what they say. `ci95` is of the median (order statistics)."""
+    """Raw seconds of one phase and what they say.
+
+    `median` is that of the rounds' medians and `ci95` its interval (order statistics over rounds; over samples
+    where there is one round). `rounds` counts the samples of each round, in order; () stands for a single one.
+    """
 
     median: float
-    p90: float
     ci95: tuple[float, float]
     n: int
     samples: tuple[float, ...]
+    rounds: tuple[int, ...] = ()
+    percentiles: Mapping[str, Percentile] = field(default_factory=dict)  # "p90": only of enough samples
+
+    @property
+    def by_round(self) -> tuple[tuple[float, ...], ...]:
+        """The samples of each round, in time order."""
+        ends = list(itertools.accumulate(self.rounds or (self.n,)))
+        return tuple(self.samples[start:end] for start, end in zip([0, *ends], ends, strict=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The share by which a median exceeds another (0.1: 10 % slower), rounds paired, with its 99 % interval."""
+
+    relative: float
+    ci99: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Captions a second when images come in batches."""
+    """Captions a second when images come in batches, with the 95 % interval of the median batch."""
 
     batch: int
     images_per_second: float
+    ci95: tuple[float, float] | None = None
+    scenario: str = "batch"  # "batch": tensors at hand; "offline": all files at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +185,33 @@ class Memory:
 
     peak_rss_bytes: int
     loaded_bytes: int | None = None  # by how much loading grew it, the runtime itself imported before
+
+
+@dataclass(frozen=True, slots=True)
+class Disturbance:
+    """What else the machine did while a row was timed; means over that time."""
+
+    other_cores: float  # cores that other processes kept busy
+    stolen_cores: float  # cores that the hypervisor gave to others
+    throttled: float  # share of the time in which the container's quota held processes back
+    slowed: float = 0.0  # share of samples left out, because a known loop beside them was slower than at its best
+
+
+@dataclass(frozen=True, slots=True)
+class GraphProfile:
+    """Where a graph's time goes, by the runtime's own profiler; `reason` says why it is not known."""
+
+    shares: Mapping[str, float]  # kind of arithmetic, or data movement -> share 0..1
+    top: tuple[tuple[str, float], ...]  # operators that take most, with their shares
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphWork:
+    """What one run of a graph has to do: an image for an encoder, a word for a step."""
+
+    multiply_adds: Mapping[str, int]  # arithmetic -> number
+    weight_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +237,12 @@ class Result:
     quality_beam3: Quality | None = None
     parity_beam3: Parity | None = None
     latency_seconds: Mapping[Phase, Latency] = field(default_factory=dict)
+    versus_baseline: Difference | None = None  # of the whole caption's time
     throughput: tuple[Throughput, ...] = ()
     memory: Memory | None = None
+    disturbance: Disturbance | None = None
+    profiles: Mapping[str, GraphProfile] = field(default_factory=dict)  # by graph
+    work: Mapping[str, GraphWork] = field(default_factory=dict)  # by graph
     captions: Mapping[str, str] = field(default_factory=dict)  # image id -> greedy caption
     note: str = ""  # the suite's, about this row
 
@@ -187,15 +257,20 @@ class ConstantCaption:
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """How a suite is measured; recorded with the results."""
+    """How a suite is measured; recorded with the results.
 
-    threads: int = 2
-    rounds: int = 3
+    One process a row and round. `cpus` pins it to logical CPUs; () leaves that to the system. Python's garbage
+    collector stays on while timing, as it would in use, and collects once before.
+    """
+
+    threads: int = 2  # of an operator (intra); operators run one after the other
+    rounds: int = 12
     warmup: int = 3
     minimum_samples: int = 64
     minimum_seconds: float = 10.0
     seed: int = 2012
     quick: bool = False
+    cpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +284,34 @@ class Environment:
     system: str
     python: str
     packages: Mapping[str, str]  # "onnxruntime" -> "1.32.0", of the environment that ran it
+    governor: str = ""  # of the CPU's frequency, "" where it can't be read
+    hypervisor: bool = False
+    cpu_limit: float | None = None  # cores that the container may use, None without a limit
+    memory_limit_bytes: int | None = None  # of the container
+    load_before: tuple[float, ...] = ()  # 1, 5 and 15 minutes' load average, before the timing
+    load_after: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeCost:
+    """What a runtime costs before any model: disk of the package and all it needs, and a new process to import it."""
+
+    version: str
+    install_bytes: int
+    import_seconds: float
+    import_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """The most that this machine does on a runtime at the run's threads, measured with plain kernels."""
+
+    threads: int
+    fp32_macs_per_second: float | None
+    int8_macs_per_second: float | None
+    bytes_per_second: float | None
+    kernels: str  # what was run
+    reason: str = ""  # why something is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +391,12 @@ class Results:
     noise_floor: float | None  # relative difference that identical artifacts showed
     examples: tuple[Example, ...]
     rows: tuple[Result, ...]
+    noise: Difference | None = None  # of one artifact measured as two alternatives
+    harness_seconds: float | None = None  # what timing a caption adds to it, measured with nothing to caption
+    forced_steps: int = 0  # of CAPTION_FORCED
+    runtime_costs: Mapping[str, RuntimeCost] = field(default_factory=dict)
+    rooflines: Mapping[str, Roofline] = field(default_factory=dict)  # by runtime
+    hashes: Mapping[str, str] = field(default_factory=dict)  # code, suite, images
     format_version: int = FORMAT_VERSION
 
 

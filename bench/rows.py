@@ -1,18 +1,20 @@
 """Turns what was captioned and timed into result rows."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-
-from bench.coverage import caption_coverage, stored_weight_bytes
-from bench.measure import Captioned, Timed
-from bench.quality import paired_difference_ci95, score_captions
+from bench.coverage import caption_coverage, stored_weight_bytes, time_int8
+from bench.disturbance import is_disturbed, why_disturbed
+from bench.latency import BATCHES
+from bench.measure import Captioned
+from bench.parity import compare_captions
+from bench.quality import paired_differences, score_captions
 from bench.result import (
-    Divergence,
+    Difference,
+    Disturbance,
+    GraphProfile,
+    Latency,
     Memory,
-    Parity,
     Part,
     Phase,
     Quality,
@@ -20,18 +22,19 @@ from bench.result import (
     RunPlan,
     Sizes,
     Status,
+    Throughput,
 )
-from bench.statistics import drift, summarise, verdict
+from bench.roofline import graph_work
+from bench.statistics import drift, paired_difference, repeat_gain, summarise
 from bench.suite import Cell
+from bench.timed import Timed
+from bench.timing import TIMED_IMAGES
+from bench.verdict import Evidence, judge
 from convert.artifact import Artifact
-from convert.scheme import FLOAT
 from models.compression.chain import technique_halves
 from models.decoding import Search
 
 References = Mapping[str, Sequence[str]]
-
-# A report lists a few; every caption is in the row anyway.
-LISTED_DIVERGENCES = 20
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Measured:
     artifact: Artifact
     captioned: Captioned
     timed: Timed | str  # or why timing failed
+    profiles: Mapping[str, GraphProfile] = field(default_factory=dict)
 
 
 def failed_row(cell: Cell, version: str, status: Status, reason: str, *, thread: str = "") -> Result:
@@ -69,15 +73,15 @@ def measured_row(
     plan: RunPlan,
     references: References,
     baseline: Measured | None,
-    twin: tuple[str, Measured] | None,
+    twin: tuple[str, Captioned] | None,
 ) -> Result:
-    """The row of a cell that ran under `plan`. `twin`: name and findings of the row that its captions should equal."""
+    """The row of a cell that ran under `plan`. `twin`: name and captions of the row that they should equal."""
     artifact, captioned, timed = measured.artifact, measured.captioned, measured.timed
-    status, reason = _judge(plan, timed)
-    empty = failed_row(cell, captioned.runtime_version, status, reason)
-    compared = {search: _parity(search, captioned, twin) for search in Search}
     quality = _quality(captioned, baseline, references, Search.GREEDY)
-    return replace(
+    status, reason = _judge(plan, measured, baseline)
+    empty = failed_row(cell, captioned.runtime_version, status, reason)
+    compared = {search: compare_captions(search, captioned, twin) for search in Search}
+    row = replace(
         empty,
         size_bytes=Sizes(**artifact.size_bytes, weights=stored_weight_bytes(artifact)),
         sha256=artifact.sha256,
@@ -86,33 +90,77 @@ def measured_row(
         quality_beam3=_quality(captioned, baseline, references, Search.BEAM3),
         parity=compared[Search.GREEDY],
         parity_beam3=compared[Search.BEAM3],
-        latency_seconds=_latencies(timed),
         memory=Memory(captioned.peak_rss_bytes, captioned.loaded_bytes),
+        profiles=measured.profiles,
+        work=graph_work(artifact),
         captions=captioned.sentences(Search.GREEDY),
     )
+    return row if isinstance(timed, str) else _with_times(row, timed, baseline, plan.seed)
 
 
-def _judge(plan: RunPlan, timed: Timed | str) -> tuple[Status, str]:
-    """The verdict by the rules of `bench.statistics`."""
+def _with_times(row: Result, timed: Timed, baseline: Measured | None, seed: int) -> Result:
+    latencies = {phase: summarise(rounds, seed=seed) for phase, rounds in timed.seconds.items() if timed.samples(phase)}
+    words = row.quality.caption_length_mean if row.quality else 0.0
+    return replace(
+        row,
+        coverage=replace(row.coverage, time_int8=time_int8(row.profiles, latencies, words)),
+        latency_seconds=latencies,
+        versus_baseline=_versus(timed, baseline),
+        throughput=tuple(_throughput(latencies, len(row.captions))),
+        disturbance=timed.disturbance,
+    )
+
+
+def _versus(timed: Timed, baseline: Measured | None) -> Difference | None:
+    """By how much a caption takes longer than the baseline's, rounds paired; None for the baseline itself."""
+    if baseline is None or isinstance(baseline.timed, str) or baseline.timed is timed:
+        return None
+    return paired_difference(timed.seconds.get(Phase.CAPTION, ()), baseline.timed.seconds.get(Phase.CAPTION, ()))
+
+
+def _throughput(latencies: Mapping[Phase, Latency], images: int) -> Iterator[Throughput]:
+    """Captions a second in batches, and of all timed files at once."""
+    counts = {**BATCHES, Phase.OFFLINE: min(TIMED_IMAGES, images)}
+    for phase, count in counts.items():
+        if phase in latencies:
+            found = latencies[phase]
+            scenario = "offline" if phase is Phase.OFFLINE else "batch"
+            yield Throughput(count, count / found.median, (count / found.ci95[1], count / found.ci95[0]), scenario)
+
+
+def _judge(plan: RunPlan, measured: Measured, baseline: Measured | None) -> tuple[Status, str]:
+    """The verdict by the rules of `bench.verdict`."""
+    timed = measured.timed
     if isinstance(timed, str):
         return Status.FAILED, timed
-    captions = timed.samples(Phase.CAPTION)
-    status, reason = verdict(
+    rounds = timed.seconds[Phase.CAPTION]
+    return judge(
         plan,
-        samples=len(captions),
-        seconds=timed.total_seconds,
-        drifts=[drift(timed.seconds[Phase.CAPTION])],
-        outputs_equal=not timed.differing,
+        Evidence(
+            samples=sum(map(len, rounds)),
+            seconds=timed.total_seconds,
+            rounds=sum(bool(len(samples)) for samples in rounds),
+            drift=drift(rounds),
+            differing=len(timed.differing),
+            repeat_gain=repeat_gain(timed.seconds.get(Phase.CAPTION_FRESH, ()), rounds),
+            length_change=_length_change(measured.captioned, baseline.captioned if baseline else None),
+            disturbed=_disturbed(timed.disturbance),
+        ),
     )
-    if plan.quick and not timed.differing:
-        return Status.QUICK, "measured with --quick: run again without it before deciding"
-    return status, reason
 
 
-def _latencies(timed: Timed | str) -> dict[Phase, Any]:
-    if isinstance(timed, str):
-        return {}
-    return {phase: summarise(timed.samples(phase)) for phase in timed.seconds}
+def _disturbed(disturbance: Disturbance) -> str:
+    if disturbance.slowed == 1:
+        return "the machine never ran at full speed"
+    return why_disturbed(disturbance) if is_disturbed(disturbance) else ""
+
+
+def _length_change(captioned: Captioned, baseline: Captioned | None) -> float:
+    """The share by which captions are longer than the baseline's, END counted: it is a step too."""
+    if baseline is None:
+        return 0.0
+    mine, base = (sum(map(len, found.ids(Search.GREEDY).values())) for found in (captioned, baseline))
+    return mine / base - 1
 
 
 def _quality(captioned: Captioned, baseline: Measured | None, references: References, search: Search) -> Quality | None:
@@ -123,59 +171,5 @@ def _quality(captioned: Captioned, baseline: Measured | None, references: Refere
     quality = score_captions(captions, references)
     if baseline is None or baseline.captioned is captioned or search not in baseline.captioned.captions:
         return quality
-    difference = paired_difference_ci95(captions, baseline.captioned.sentences(search), references)
-    return replace(quality, cider_difference_ci95=difference)
-
-
-def choose_twin(cell: Cell, cells: Sequence[Cell], baseline: Cell) -> Cell | None:
-    """The row that this one's captions should equal: the same captioner after the same techniques, best in fp32.
-
-    That is the baseline for its own kin. Another captioner's captions would say nothing about a conversion.
-    """
-    kin = [
-        c for c in cells if (c.recipe.captioner, c.recipe.technique) == (cell.recipe.captioner, cell.recipe.technique)
-    ]
-    full = [c for c in kin if c.recipe.encoder == c.recipe.decoder == FLOAT]
-    return baseline if baseline in kin else next(iter([*full, *kin]), None)
-
-
-def _parity(search: Search, captioned: Captioned, twin: tuple[str, Measured] | None) -> Parity | None:
-    """Agreement with the twin row; None when there is none to agree with, or one of the two has no such search."""
-    if twin is None:
-        return None
-    reference, measured = twin
-    baseline = measured.captioned
-    if search not in baseline.captions or search not in captioned.captions:
-        return None
-    theirs, ours = baseline.ids(search), captioned.ids(search)
-    differing = [image for image in theirs if theirs[image] != ours[image]]
-    agreed = [_agreement(theirs[image], ours[image]) for image in theirs]
-    sentences = baseline.sentences(search), captioned.sentences(search)
-    listed = [
-        Divergence(image, sentences[0][image], sentences[1][image], first_divergence(theirs[image], ours[image]))
-        for image in differing[:LISTED_DIVERGENCES]
-    ]
-    return Parity(
-        reference=reference,
-        captions_identical=1 - len(differing) / len(theirs),
-        tokens_identical=sum(equal for equal, _ in agreed) / sum(total for _, total in agreed),
-        max_abs_difference=_max_abs_difference(baseline.probe, captioned.probe),
-        divergences=tuple(listed),
-    )
-
-
-def first_divergence(a: Sequence[int], b: Sequence[int]) -> int:
-    """The first step (0-based) at which two captions differ; the shorter's length when one begins the other."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def _agreement(a: Sequence[int], b: Sequence[int]) -> tuple[int, int]:
-    """(places with the same token, places of the longer caption)."""
-    return sum(x == y for x, y in zip(a, b, strict=False)), max(len(a), len(b))
-
-
-def _max_abs_difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> float | None:
-    shared = [name for name in a if name in b and a[name].shape == b[name].shape]
-    if not shared:
-        return None
-    return max(float(np.abs(a[name].astype(np.float64) - b[name]).max()) for name in shared)
+    cider, bleu_4 = paired_differences(captions, baseline.captioned.sentences(search), references)
+    return replace(quality, cider_difference_ci95=cider, bleu_4_difference_ci95=bleu_4)

@@ -2,39 +2,32 @@
 
 import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.environment import commit
+from bench.building import Built, build_suite, dataset_reference
+from bench.environment import commit, load_average
+from bench.hashes import run_hashes
 from bench.head import choose_examples, constant_caption, describe_captioner, merge_environments
-from bench.job import DatasetReference
 from bench.launcher import Launcher, WorkerError
-from bench.measure import AGAIN, Bench, Captioned, Timed
-from bench.quality import cider_mean
-from bench.result import (
-    Phase,
-    Result,
-    Results,
-    RunPlan,
-    Status,
-)
+from bench.measure import AGAIN, Bench, Captioned
+from bench.parity import choose_twin
+from bench.pytest_benchmark_file import write_benchmarks
+from bench.result import Difference, Phase, Result, Results, RunPlan, Status
 from bench.result_file import write_results
-from bench.rows import Measured, choose_twin, failed_row, measured_row
+from bench.roofline import measure_rooflines
+from bench.rows import Measured, References, failed_row, measured_row
+from bench.runtime_cost import runtime_costs
 from bench.runtimes import find_runtime
-from bench.statistics import noise_floor
+from bench.statistics import noise_floor, paired_difference
 from bench.suite import Cell, Suite
-from convert.artifact import Artifact, load_artifact
-from convert.build import ArtifactBuilder, train
-from convert.compress import check_techniques, compress
-from convert.machine import describe_defaults, machine_kind
-from convert.recipe import Format, Recipe
-from convert.scheme import INTEGER
-from convert.store import Entry, Store
+from bench.timed import Timed
+from convert.artifact import Artifact
+from convert.store import Store
 from models.datasets import CaptionedImage, Dataset, Split
-from models.errors import CaptionbenchError, CompressionError, ConversionError, TrainingError, UnsupportedError
-from models.keras import release_memory
+from models.errors import CaptionbenchError, UnsupportedError
 from models.progress import say
 
 # A quick run says whether everything works and roughly how it stands; its rows are never `valid`.
@@ -51,61 +44,9 @@ class Options:
     command: str = ""
 
 
-@dataclass(frozen=True)
-class Built:
-    """Captioners by name and technique, and artifacts; an artifact that could not be built is the error."""
-
-    captioners: Mapping[tuple[str, str], Entry]
-    artifacts: Mapping[Recipe, Artifact | CaptionbenchError]
-
-
-def build_suite(suite: Suite, store: Store, dataset: Dataset) -> Built:
-    """Train and export what the store lacks. A recipe that fails does not stop the others."""
-    if any(_has_onnx_integers(recipe) for recipe in suite.recipes):
-        say(describe_defaults(machine_kind()))
-    dense = {spec.name: train(store, spec, dataset, cider_mean) for spec in suite.table.captioners}
-    pairs = list(dict.fromkeys((recipe.captioner, recipe.technique) for recipe in suite.recipes))
-    for name, entry in dense.items():
-        chains = [technique for captioner, technique in pairs if captioner == name]
-        check_techniques(store, entry, chains, dataset, cider_mean)
-    captioners: dict[tuple[str, str], Entry] = {}
-    artifacts: dict[Recipe, Artifact | CaptionbenchError] = {}
-    for name, technique in pairs:
-        recipes = [r for r in suite.recipes if (r.captioner, r.technique) == (name, technique)]
-        try:
-            entry = compress(store, dense[name], technique, dataset, cider_mean)
-        except (CompressionError, TrainingError) as error:
-            say(f"{name} {technique}: {error}")
-            artifacts |= dict.fromkeys(recipes, error)
-            continue
-        captioners[name, technique] = entry
-        with ArtifactBuilder(store, entry, dataset, suite.table.calibration) as builder:
-            artifacts |= _build_recipes(builder, recipes)
-        release_memory()
-    new = sum(not entry.reused for entry in captioners.values())
-    say(f"{new} of {len(captioners)} captioners trained or compressed now, {len(artifacts)} artifacts")
-    return Built(captioners, artifacts)
-
-
-def _has_onnx_integers(recipe: Recipe) -> bool:
-    return recipe.format is Format.ONNX and not {recipe.encoder.precision, recipe.decoder.precision}.isdisjoint(INTEGER)
-
-
-def _build_recipes(builder: ArtifactBuilder, recipes: Sequence[Recipe]) -> dict[Recipe, Artifact | CaptionbenchError]:
-    """The artifacts of one captioner."""
-    artifacts: dict[Recipe, Artifact | CaptionbenchError] = {}
-    for recipe in recipes:
-        try:
-            artifacts[recipe] = load_artifact(builder.build(recipe).path)
-        except ConversionError as error:
-            say(f"{recipe.name}: {error}")
-            artifacts[recipe] = error
-    return artifacts
-
-
 def run_suite(suite: Suite, store: Store, launcher: Launcher, out: Path, options: Options) -> Path:
     """Run a suite and write `out/results.json`; returns its path."""
-    reference = _dataset_reference(suite, options.data)
+    reference = dataset_reference(suite, options.data)
     dataset = reference.open()
     built = build_suite(suite, store, dataset)
     described = _describe_runtimes(suite, launcher)
@@ -115,10 +56,14 @@ def run_suite(suite: Suite, store: Store, launcher: Launcher, out: Path, options
     plan = _plan(suite, options)
     bench = Bench(store, launcher, reference, dataset.fingerprint, images, plan, versions)
     cells, failures = _runnable(suite, built, described)
-    measured, floor = _measure(bench, cells, failures, suite.table.baseline)
+    rooflines = {} if plan.quick else measure_rooflines(store, launcher, versions, plan.threads)
+    load_before = load_average()
+    measured, timed = _measure(bench, cells, failures)
+    environment = dataclasses.replace(merge_environments(described), load_before=load_before, load_after=load_average())
     references = {image.id: image.references for image in test}
     say("scoring")
     rows = _rows(suite, plan, measured, failures, references)
+    noise, floor = _noise(timed)
     results = Results(
         suite=suite.name,
         title=suite.table.title,
@@ -127,7 +72,7 @@ def run_suite(suite: Suite, store: Store, launcher: Launcher, out: Path, options
         commit=commit(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         command=options.command,
-        environment=merge_environments(described),
+        environment=environment,
         run_plan=plan,
         captioners=tuple(describe_captioner(entry, name[1]) for name, entry in built.captioners.items()),
         constant_caption=constant_caption(dataset, references),
@@ -135,19 +80,17 @@ def run_suite(suite: Suite, store: Store, launcher: Launcher, out: Path, options
         noise_floor=floor,
         examples=choose_examples(dataset, test, rows, out),
         rows=rows,
+        noise=noise,
+        harness_seconds=_harness_seconds(timed),
+        forced_steps=bench.forced_steps(cells, {cell: found.captioned for cell, found in measured.items()}),
+        runtime_costs=runtime_costs(store, launcher, versions),
+        rooflines=rooflines,
+        hashes=run_hashes(suite, images, dataset.fingerprint),
     )
     write_results(results, out / "results.json")
+    write_benchmarks(results, out / "benchmarks.json")
     bench.forget_timing({cell: found.artifact for cell, found in measured.items()})
     return out / "results.json"
-
-
-def open_suite_dataset(suite: Suite, data: Path | None) -> Dataset:
-    """The data set of a suite. Raises DataError when it can't be had."""
-    return _dataset_reference(suite, data).open()
-
-
-def _dataset_reference(suite: Suite, data: Path | None) -> DatasetReference:
-    return DatasetReference(suite.table.dataset, str(data.absolute()) if data else "", suite.table.dataset_options)
 
 
 def _describe_runtimes(suite: Suite, launcher: Launcher) -> dict[str, dict[str, Any] | str]:
@@ -185,9 +128,9 @@ def _runnable(
 
 
 def _measure(
-    bench: Bench, cells: Mapping[Cell, Artifact], failures: dict[Cell, Result], baseline: str
-) -> tuple[dict[Cell, Measured], float | None]:
-    """Caption and time what can run; cells whose captioning failed join `failures`."""
+    bench: Bench, cells: Mapping[Cell, Artifact], failures: dict[Cell, Result]
+) -> tuple[dict[Cell, Measured], Mapping[str, Timed | str]]:
+    """Caption, profile and time what can run; cells whose captioning failed join `failures`."""
     captioned: dict[Cell, Captioned] = {}
     for cell, artifact in cells.items():
         say(f"captioning {len(bench.images)} images: {cell.name}")
@@ -198,19 +141,31 @@ def _measure(
             failures[cell] = failed_row(cell, bench.versions[cell.runtime], Status.FAILED, str(error))
     ready = {cell: cells[cell] for cell in captioned}
     if not ready:
-        return {}, None
-    timed = bench.time(ready, captioned, baseline=baseline)
-    measured = {cell: Measured(cells[cell], captioned[cell], timed[cell.name]) for cell in ready}
-    return measured, _noise_floor(timed)
+        return {}, {}
+    say("looking where the time goes")
+    profiles = {cell: bench.profile(cell, artifact) for cell, artifact in ready.items()}
+    timed = bench.time(ready, captioned)
+    measured = {cell: Measured(cells[cell], captioned[cell], timed[cell.name], profiles[cell]) for cell in ready}
+    return measured, timed
 
 
-def _noise_floor(timed: Mapping[str, Timed | str]) -> float | None:
-    """The relative difference of the captions' median between two measurements of one artifact."""
-    again = next(name for name in timed if name.endswith(AGAIN))
-    first, second = timed[again.removesuffix(AGAIN)], timed[again]
-    if isinstance(first, str) or isinstance(second, str):
-        return None
-    return noise_floor(first.samples(Phase.CAPTION), second.samples(Phase.CAPTION))
+def _noise(timed: Mapping[str, Timed | str]) -> tuple[Difference | None, float | None]:
+    """How far apart one artifact measured twice came out: the difference, and the most that its interval allows.
+
+    With too few rounds for an interval the floor is the difference itself, either way round.
+    """
+    again = next((name for name in timed if name.endswith(AGAIN)), "")
+    first, second = timed.get(again.removesuffix(AGAIN)), timed.get(again)
+    if not isinstance(first, Timed) or not isinstance(second, Timed):
+        return None, None
+    difference = paired_difference(second.seconds[Phase.CAPTION], first.seconds[Phase.CAPTION])
+    if difference is None:
+        return None, noise_floor(first.samples(Phase.CAPTION), second.samples(Phase.CAPTION))
+    return difference, max(map(abs, difference.ci99))
+
+
+def _harness_seconds(timed: Mapping[str, Timed | str]) -> float | None:
+    return min((found.harness_seconds for found in timed.values() if isinstance(found, Timed)), default=None)
 
 
 def _rows(
@@ -218,7 +173,7 @@ def _rows(
     plan: RunPlan,
     measured: Mapping[Cell, Measured],
     failures: Mapping[Cell, Result],
-    references: Mapping[str, tuple[str, ...]],
+    references: References,
 ) -> tuple[Result, ...]:
     """All rows in the suite's order."""
     ran = [cell for cell in suite.cells if cell in measured]
@@ -228,7 +183,7 @@ def _rows(
         if cell in failures:
             return failures[cell]
         chosen = choose_twin(cell, ran, suite.baseline)
-        twin = (chosen.name, measured[chosen]) if chosen and chosen in measured else None
+        twin = (chosen.name, measured[chosen].captioned) if chosen and chosen in measured else None
         return measured_row(cell, measured[cell], plan=plan, references=references, baseline=baseline, twin=twin)
 
     return tuple(row(cell) for cell in suite.cells)

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.building import open_suite_dataset
 from bench.compressing import find_captioner
-from bench.run import open_suite_dataset
 from bench.runtimes import RUNTIMES, Runtime, find_runtime
 from bench.suite import Suite, load_suite
 from bench.tuning_gate import Gate

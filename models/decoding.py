@@ -49,6 +49,18 @@ def decode(step: Step, inputs: Tensors, *, search: Search, max_length: int) -> l
     return decode_beam(step, inputs, beam=BEAM_WIDTHS[search], max_length=max_length)
 
 
+def without_end(step: Step) -> Step:
+    """The step, never ending: so that captions can be made to take the same number of steps."""
+
+    def endless(token: NDArray[np.int32], inputs: Tensors) -> tuple[NDArray[np.float32], Tensors]:
+        logits, state = step(token, inputs)
+        logits = logits.copy()  # a runtime may own its output
+        logits[:, END] = -np.inf
+        return logits, state
+
+    return endless
+
+
 def decode_greedy(step: Step, inputs: Tensors, *, max_length: int) -> list[Caption]:
     """The likeliest word at each step, at most `max_length` of them; ends when every row has ended."""
     rows = _row_count(inputs)

@@ -18,6 +18,7 @@ from models.decoding import (
     decode,
     decode_beam,
     decode_greedy,
+    without_end,
 )
 from models.vocabulary import END, START
 
@@ -32,6 +33,17 @@ def table_step(table: NDArray[np.float32]) -> Step:
         return table[inputs["image"].astype(int), token], {"count": inputs["count"] + 1}
 
     return step
+
+
+def test_without_end_no_caption_ends() -> None:
+    table = np.zeros((2, WORDS, WORDS), np.float32)
+    table[:, :, END] = 9.0
+    table[:, :, END + 3] = 1.0
+    step = table_step(table)
+    assert [len(c.ids) for c in decode(step, inputs(2), search=Search.GREEDY, max_length=5)] == [1, 1]
+    endless = decode(without_end(step), inputs(2), search=Search.GREEDY, max_length=5)
+    assert [c.ids for c in endless] == [(END + 3,) * 5] * 2
+    assert table[0, 0, END] == 9.0  # the step's own logits are left alone
 
 
 def inputs(images: int) -> dict[str, NDArray[np.float64]]:

@@ -9,7 +9,17 @@ import numpy as np
 import psutil
 import pytest
 
-from bench.environment import commit, cpu_name, describe_environment, peak_rss_bytes
+from bench.cgroups import Limits, container_limits, throttled_seconds
+from bench.environment import (
+    commit,
+    cpu_name,
+    describe_environment,
+    is_virtual,
+    load_average,
+    peak_rss_bytes,
+    read_governor,
+)
+from bench.head import merge_environments
 from convert import machine
 from convert.machine import isa_flags, parse_cpu_info
 
@@ -34,6 +44,105 @@ def test_cpu_info_of_x86_and_arm() -> None:
     assert isa_flags(x86) == ("sse4_2", "avx", "fma", "avx2", "avx512f", "avx512_vnni")
     assert cpu_name(arm) == "Raspberry Pi 5 Model B"
     assert isa_flags(arm) == ("asimd", "asimdhp", "asimddp", "i8mm")
+
+
+def test_guest_is_told_by_its_cpu() -> None:
+    assert is_virtual(parse_cpu_info(X86.replace("fpu", "fpu hypervisor")))
+    assert not is_virtual(parse_cpu_info(X86))
+    assert not is_virtual({})
+
+
+def test_governor_is_read_where_it_can_be(tmp_path: Path) -> None:
+    (tmp_path / "scaling_governor").write_text("powersave\n", encoding="utf-8")
+    assert read_governor(tmp_path / "scaling_governor") == "powersave"
+    assert read_governor(tmp_path / "missing") == ""
+
+
+def test_load_is_empty_where_nothing_counts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (1.234, 0.5, 0.0))
+    assert load_average() == (1.23, 0.5, 0.0)
+    monkeypatch.delattr("os.getloadavg")
+    assert load_average() == ()
+
+
+def write_files(root: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content, encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize("group", ["/", "/docker/0123/inner", "/../outside"])
+def test_limits_of_a_container_that_sees_itself_as_root(tmp_path: Path, group: str) -> None:
+    root = write_files(
+        tmp_path,
+        {
+            "proc/self/cgroup": f"0::{group}\n",
+            "sys/fs/cgroup/cpu.max": "150000 100000\n",
+            "sys/fs/cgroup/memory.max": "2147483648\n",
+            "sys/fs/cgroup/cpu.stat": "usage_usec 99\nnr_throttled 4\nthrottled_usec 2500000\n",
+        },
+    )
+    assert container_limits(root) == Limits(cpus=1.5, memory_bytes=2**31)
+    assert throttled_seconds(root) == 2.5
+
+
+def test_strictest_limit_of_a_group_and_its_ancestors_counts(tmp_path: Path) -> None:
+    root = write_files(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/outer/inner\n",
+            "sys/fs/cgroup/outer/cpu.max": "50000 100000\n",
+            "sys/fs/cgroup/outer/cpu.stat": "throttled_usec 3000000\n",
+            "sys/fs/cgroup/outer/memory.max": "max\n",
+            "sys/fs/cgroup/outer/inner/cpu.max": "400000 100000\n",
+            "sys/fs/cgroup/outer/inner/cpu.stat": "throttled_usec 0\n",
+            "sys/fs/cgroup/outer/inner/memory.max": "1000000\n",
+        },
+    )
+    assert container_limits(root) == Limits(cpus=0.5, memory_bytes=1_000_000)
+    assert throttled_seconds(root) == 3.0
+
+
+def test_limits_of_the_first_version(tmp_path: Path) -> None:
+    root = write_files(
+        tmp_path,
+        {
+            "proc/self/cgroup": "4:memory:/job\n2:cpu,cpuacct:/\n0::/\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "25000\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            "sys/fs/cgroup/cpu/cpu.stat": "nr_throttled 4\nthrottled_time 2500000000\n",
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{2**63 - 4096}\n",
+            "sys/fs/cgroup/memory/job/memory.limit_in_bytes": "1048576\n",
+        },
+    )
+    assert container_limits(root) == Limits(cpus=0.25, memory_bytes=2**20)
+    assert throttled_seconds(root) == 2.5
+
+
+def test_nothing_is_limited_without_a_limit(tmp_path: Path) -> None:
+    root = write_files(
+        tmp_path,
+        {
+            "proc/self/cgroup": "4:memory:/\n2:cpu:/\n0::/\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{2**63 - 4096}\n",
+        },
+    )
+    assert container_limits(root) == container_limits(tmp_path / "missing") == Limits(None, None)
+    assert throttled_seconds(root) == throttled_seconds(tmp_path / "missing") == 0.0
+
+
+def test_environment_lists_every_version_that_its_parts_hold() -> None:
+    described = {
+        name: {"environment": {"packages": {"numpy": version, "ai-edge-litert": "9.9"}}}
+        for name, version in (("tflite", "0.1"), ("onnxruntime", np.__version__))
+    }
+    merged = merge_environments({**described, "tensorflow": "not installed"})
+    assert merged.packages["numpy"] == f"{np.__version__}, 0.1"
+    assert merged.packages["ai-edge-litert"].endswith("9.9")
+    assert (merged.governor, merged.cpu_limit) == (read_governor(), container_limits().cpus)
 
 
 def test_environment_describes_this_machine() -> None:

@@ -82,7 +82,7 @@ def test_a_cell_says_what_it_is_worth_or_why_not() -> None:
 
 
 def test_cells_run_and_one_that_can_not_does_not_stop_the_others(suite: Suite, store: Store, tmp_path: Path) -> None:
-    from bench.run import open_suite_dataset
+    from bench.building import open_suite_dataset
 
     path = tmp_path / "few.toml"
     text = Path("bench/suites/matrix.toml").read_text()

@@ -1,6 +1,5 @@
 """The harness: order of calls, resuming, failures as rows. The fake answers: nothing here depends on speed."""
 
-import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -8,15 +7,20 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from scripted import ScriptedLauncher, write_round
 
+from bench.canary import TOLERANCE, Canary, best_of, calibrate
 from bench.captioning import load_sessions
 from bench.job import DatasetReference, Job
-from bench.latency import TimedCaptioner, rounds_and_iterations
+from bench.latency import BATCHES, FUSED_PHASES, SHARES, TimedCaptioner, rounds_and_calls
 from bench.launcher import Launcher, WorkerError
-from bench.measure import AGAIN, Bench, Captioned, representative_images, schedule
+from bench.measure import AGAIN, Bench
 from bench.result import Phase, RunPlan
 from bench.runtimes.fake import FakeRuntime
+from bench.runtimes.slowed import SlowedRuntime
 from bench.suite import Cell
+from bench.timed import Timed, read_timed
+from bench.timing import representative_images, schedule
 from convert.artifact import Artifact
 from convert.recipe import Format, Recipe
 from convert.store import Store
@@ -39,29 +43,6 @@ def bench(store: Store, dataset: Dataset, tmp_path: Path) -> Bench:
     plan = RunPlan(rounds=2, minimum_samples=4, minimum_seconds=0.2, warmup=1)
     versions = {"fake": "1", "onnxruntime": "1"}
     return Bench(Store(tmp_path), Launcher(), SCENES, dataset.fingerprint, images, plan, versions)
-
-
-class ScriptedLauncher(Launcher):
-    """Starts nothing: writes what a worker would, and logs what was asked of it."""
-
-    def __init__(self, *, failing: str = "", stop_after: int = 10_000) -> None:
-        super().__init__()
-        object.__setattr__(self, "log", [])
-        object.__setattr__(self, "failing", failing)
-        object.__setattr__(self, "stop_after", stop_after)
-
-    def time(self, runtime: str, job: Path, out: Path) -> None:
-        log: list[str] = self.log  # type: ignore[attr-defined]
-        if len(log) >= self.stop_after:  # type: ignore[attr-defined]
-            raise KeyboardInterrupt
-        log.append(f"{runtime} {out.name[0]}")
-        if runtime == self.failing:  # type: ignore[attr-defined]
-            raise WorkerError("the process was ended by signal 11")
-        entry = {
-            "stats": {"data": [0.001, 0.002]},
-            "extra_info": {"phase": "caption", "iterations": 3, "differing": []},
-        }
-        out.write_text(json.dumps({"benchmarks": [entry]}))
 
 
 def cells(artifact: Artifact, *runtimes: str) -> dict[Cell, Artifact]:
@@ -110,23 +91,23 @@ def test_timed_captions_are_compared_with_the_quality_run(artifact: Artifact, be
 
 
 def test_slow_calls_fill_their_time_and_fast_calls_are_grouped() -> None:
-    calls: list[int] = []
-    call = partial(calls.append, 1)
-    rounds, iterations = rounds_and_iterations(call, seconds=0.01, minimum=5, maximum=50, warmup=3)
-    assert len(calls) == 3
-    assert iterations > 10
+    done: list[int] = []
+    call = partial(done.append, 1)
+    canary = Canary(None, threads=1, patience_seconds=0.0)
+    rounds, calls = rounds_and_calls(call, canary, seconds=0.01, minimum=5, maximum=50, warmup=3)
+    assert len(done) == 3
+    assert calls > 10
     assert 5 <= rounds <= 50
-    assert rounds_and_iterations(lambda: None, seconds=0.0, minimum=7, maximum=9, warmup=1)[0] == 7
+    assert rounds_and_calls(lambda: None, canary, seconds=0.0, minimum=7, maximum=9, warmup=1)[0] == 7
+    assert len(canary.take_readings()) == 1  # warm-up is not part of the samples
 
 
 def test_timed_images_are_spread_over_the_caption_lengths() -> None:
-    images = [f"i{n:03}" for n in range(160)]
-    lengths = {image: {"caption": "", "ids": [4] * (n // 10 + 1)} for n, image in enumerate(images)}
-    captioned = Captioned({Search.GREEDY: lengths}, {}, 0, 0, "1")
-    chosen = representative_images(images, captioned, seed=1)
-    assert sorted(len(captioned.ids(Search.GREEDY)[image]) for image in chosen) == list(range(1, 17))
-    assert chosen == representative_images(images[::-1], captioned, seed=1)
-    assert set(representative_images(images[:3], None, seed=1)) == set(images[:3])
+    lengths = {f"i{n:03}": n // 10 + 1 for n in range(160)}
+    chosen = representative_images(lengths, seed=1)
+    assert sorted(lengths[image] for image in chosen) == list(range(1, 17))
+    assert chosen == representative_images(dict(reversed(lengths.items())), seed=1)
+    assert set(representative_images({"a": 0, "b": 0}, seed=1)) == {"a", "b"}
 
 
 def test_rounds_are_interleaved_and_rotated() -> None:
@@ -148,7 +129,7 @@ def test_every_row_and_the_repeated_one_are_timed_each_round(bench: Bench, artif
     first = timed["tiny-merge.onnx.fp32 @ fake"]
     assert not isinstance(first, str)
     assert first.samples(Phase.CAPTION) == [0.001, 0.002] * 2
-    assert first.total_seconds == pytest.approx(2 * 3 * 0.003)
+    assert first.total_seconds == pytest.approx(2 * 0.009)
 
 
 def test_failed_row_keeps_its_reason_and_the_others_their_samples(bench: Bench, artifact: Artifact) -> None:
@@ -172,28 +153,134 @@ def test_interrupted_timing_goes_on_with_the_missing_rounds(bench: Bench, artifa
     assert len(anew.log) == 6  # type: ignore[attr-defined]
 
 
-class DriftingLauncher(ScriptedLauncher):
-    """The first set of rounds drifts within each process, the second does not."""
-
-    def time(self, runtime: str, job: Path, out: Path) -> None:
-        super().time(runtime, job, out)
-        steady = out.parent.name == "again"
-        table = json.loads(out.read_text())
-        table["benchmarks"][0]["stats"]["data"] = [0.001, 0.001] if steady else [0.001, 0.002]
-        out.write_text(json.dumps(table))
+def test_disturbed_process_is_timed_once_more(bench: Bench, artifact: Artifact) -> None:
+    launcher = ScriptedLauncher(busy=1)
+    timed = replace(bench, launcher=launcher).time(cells(artifact, "fake"), {})
+    assert launcher.log == ["fake 0", "fake 0", "fake 0", "fake 1", "fake 1"]  # type: ignore[attr-defined]
+    assert found(timed, "tiny-merge.onnx.fp32 @ fake").disturbance.other_cores == 0.0
 
 
-def test_baseline_that_drifted_is_measured_once_more(bench: Bench, artifact: Artifact) -> None:
-    launcher = DriftingLauncher()
-    rows = cells(artifact, "fake", "onnxruntime")
-    timed = replace(bench, launcher=launcher).time(rows, {}, baseline="tiny-merge.onnx.fp32 @ fake")
-    assert launcher.log[-2:] == ["fake 0", "fake 1"]  # type: ignore[attr-defined]
-    assert len(launcher.log) == 8  # type: ignore[attr-defined]
-    again, other = (timed[f"tiny-merge.onnx.fp32 @ {name}"] for name in ("fake", "onnxruntime"))
-    assert not isinstance(again, str)
-    assert not isinstance(other, str)
-    assert again.samples(Phase.CAPTION) == [0.001] * 4
-    assert other.samples(Phase.CAPTION) == [0.001, 0.002] * 2
+def test_machine_that_is_always_busy_does_not_double_the_time_and_is_told(bench: Bench, artifact: Artifact) -> None:
+    launcher = ScriptedLauncher(busy=100)
+    timed = replace(bench, launcher=launcher).time(cells(artifact, "fake"), {})
+    assert len(launcher.log) == 4 + 2  # type: ignore[attr-defined]
+    assert found(timed, "tiny-merge.onnx.fp32 @ fake").disturbance.other_cores == 1.0
+
+
+def found(timed: dict[str, Timed | str], name: str) -> Timed:
+    row = timed[name]
+    assert isinstance(row, Timed)
+    return row
+
+
+def test_samples_beside_a_slow_canary_are_left_out(tmp_path: Path) -> None:
+    paths = [tmp_path / "0.json", tmp_path / "1.json"]
+    write_round(paths[0], [1.0, 2.0, 3.0, 4.0], calls=1, canary=[1.0, 1.0, 1.7, 1.0, 1.09])
+    write_round(paths[1], [5.0, 6.0], calls=1, canary=[1.7, 1.0, 1.7])
+    timed = read_timed(paths, 1.0)
+    assert timed.seconds[Phase.CAPTION] == [(1.0, 4.0), ()]
+    assert timed.total_seconds == 5.0
+    assert timed.disturbance.slowed == pytest.approx(4 / 6, abs=1e-4)
+
+
+def test_machine_that_is_never_at_full_speed_keeps_its_samples_and_says_so(tmp_path: Path) -> None:
+    write_round(tmp_path / "0.json", [1.0, 2.0], calls=1, canary=[1.7] * 3)
+    timed = read_timed([tmp_path / "0.json"], 1.0)
+    assert timed.seconds[Phase.CAPTION] == [(1.0, 2.0)]
+    assert timed.disturbance.slowed == 1.0
+
+
+def test_canary_waits_for_full_speed_until_its_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([1.7, 1.6, 1.0, 1.8])
+    monkeypatch.setattr("bench.canary._loop_seconds", lambda: next(readings))
+    canary = Canary(1.0, threads=1, patience_seconds=100.0)
+    canary.wait()
+    assert canary.readings == [1.0]
+    canary.patience_seconds = 0.0
+    canary.wait()
+    assert canary.readings == [1.0, 1.8]
+
+
+def test_canary_reads_the_slowest_of_its_threads() -> None:
+    assert 0 < Canary(None, threads=2, patience_seconds=0.0).read() < 10
+    assert 0 < calibrate(0.01, threads=1) < 10
+    assert best_of([1.0] * 50 + [0.5]) == 1.0  # a lucky reading is not the machine's best
+    assert TOLERANCE > 1
+
+
+def test_every_image_is_fresh_once(artifact: Artifact, bench: Bench) -> None:
+    job = Job(str(artifact.path), "onnxruntime", 1, SCENES, bench.images[:4])
+    with ExitStack() as stack:
+        timed = TimedCaptioner(job, stack)
+        timed.load()
+        timed.warm_up()
+        call = timed.fresh()
+        for _ in range(timed.fresh_images):
+            call()
+        assert list(timed.captions) == list(bench.images[:4])
+        with pytest.raises(StopIteration):
+            call()
+
+
+def test_captions_of_equal_length_take_as_many_steps(
+    artifact: Artifact, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = FakeRuntime(words=2, vocabulary_size=len(artifact.vocabulary()))
+    monkeypatch.setattr("bench.latency.find_runtime", lambda name: runtime)
+    with ExitStack() as stack:
+        timed = TimedCaptioner(Job(str(artifact.path), "fake", 1, SCENES, bench.images[:2], forced_steps=7), stack)
+        timed.load()
+        runtime.calls.clear()
+        timed.phase(Phase.CAPTION_FORCED)()
+    assert runtime.calls == ["encode"] + ["step"] * 7
+
+
+def test_batches_caption_as_single_images_do(artifact: Artifact, bench: Bench) -> None:
+    job = Job(str(artifact.path), "onnxruntime", 1, SCENES, bench.images[:3])
+    with ExitStack() as stack:
+        timed = TimedCaptioner(job, stack)
+        timed.load()
+        captions = timed.phase(Phase.BATCH_8)()
+        single = timed.phase(Phase.BATCH_1)
+        assert isinstance(captions, list)
+        assert [c.ids for c in captions][:2] == [single()[0].ids, single()[0].ids]  # type: ignore[index]
+        assert len(captions) == BATCHES[Phase.BATCH_8]
+
+
+def test_shares_are_of_what_is_asked_and_there(artifact: Artifact, bench: Bench) -> None:
+    job = Job(str(artifact.path), "onnxruntime", 1, SCENES, bench.images[:2])
+    with ExitStack() as stack:
+        timed = TimedCaptioner(job, stack)
+        timed.load()
+        assert set(timed.shares) == set(SHARES) - {Phase.CAPTION_FORCED}  # no length was given
+        assert sum(timed.shares.values()) == pytest.approx(1.0)
+        timed.job = replace(job, phases=(Phase.CAPTION,), forced_steps=3)
+        assert timed.shares == {Phase.CAPTION: 1.0}
+    assert set(SHARES) >= FUSED_PHASES
+
+
+def test_idle_caption_runs_nothing_and_leaves_no_trace(artifact: Artifact, bench: Bench) -> None:
+    job = Job(str(artifact.path), "onnxruntime", 1, SCENES, bench.images[:2])
+    with ExitStack() as stack:
+        timed = TimedCaptioner(job, stack)
+        timed.load()
+        timed.idle()()
+        assert not timed.captions
+
+
+def test_slowed_runtime_waits_once_an_image(artifact: Artifact, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr("bench.runtimes.slowed.time.perf_counter", lambda: float(next(clock)))
+    runtime = FakeRuntime(words=2, vocabulary_size=len(artifact.vocabulary()))
+    with load_sessions(artifact, SlowedRuntime(runtime, 5.0), threads=1) as loaded:
+        assert loaded.caption(image.read_bytes()).ids == (4, 5, 2)
+    assert next(clock) == 6  # the encoder's start and five looks, none in the three steps
+
+
+def test_process_that_can_not_be_pinned_is_told(artifact: Artifact, bench: Bench) -> None:
+    job = Job(str(artifact.path), "onnxruntime", 1, SCENES, bench.images[:2], cpus=(100_000,))
+    with ExitStack() as stack, pytest.raises(ConfigError, match="CPUs 100000"):
+        TimedCaptioner(job, stack)
 
 
 def test_worker_captions_in_its_own_process_and_only_once(bench: Bench, artifact: Artifact) -> None:
@@ -212,6 +299,7 @@ def test_harness_times_every_phase_in_its_own_process(bench: Bench, artifact: Ar
     row = timed["tiny-merge.onnx.fp32 @ onnxruntime"]
     assert not isinstance(row, str)
     assert set(row.seconds) == set(Phase)
+    assert row.harness_seconds > 0
     assert len(row.samples(Phase.LOAD)) == bench.plan.rounds
     assert len(row.samples(Phase.CAPTION)) >= bench.plan.minimum_samples
     assert not row.differing

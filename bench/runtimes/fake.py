@@ -1,4 +1,4 @@
-"""A runtime without a model, for testing the harness: it writes the same caption for every image and logs its calls."""
+"""A runtime without a model, for testing the harness and for timing what it costs itself."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from bench.runtimes.base import PlainSession, Session
 from convert.artifact import ENCODER
 from convert.recipe import Format
-from models.decoding import Tensors
+from models.decoding import Caption, Search, Tensors
 from models.vocabulary import END, START
 
 FIRST_WORD = END + 2  # the first id behind the special words
@@ -44,6 +44,21 @@ class FakeRuntime:
             following = FIRST_WORD if token == START else int(token) + 1
             row[following if following < FIRST_WORD + self.words else END] = 5.0
         return {"logits": logits, "state_h": feeds["state_h"], "state_c": feeds["state_c"]}
+
+
+class IdleCaptioner:
+    """In the place of a loaded captioner: says the same caption at once, so that only the harness takes time."""
+
+    def caption(self, encoded: bytes, search: Search, name: str) -> Caption:
+        """Always the same."""
+        return _IDLE
+
+    def sentence(self, caption: Caption) -> str:
+        """Always the same."""
+        return ""
+
+
+_IDLE = Caption((END,), 0.0)
 
 
 class _FakeSession(PlainSession):
