@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from bench.result import Coverage
+from bench.result import Coverage, GraphProfile, Latency, Phase
 from convert.artifact import ENCODER, Artifact
 from convert.coverage import GraphCoverage
 from convert.ledger_parts import INTEGER, Arithmetic
@@ -26,6 +26,36 @@ def caption_coverage(artifact: Artifact, words: float) -> Coverage:
         overflow_observed=sum(risk.observed for risk in risks) if risks else None,
         floats=_floats(graphs),
     )
+
+
+def time_int8(
+    profiles: Mapping[str, GraphProfile], latency_seconds: Mapping[Phase, Latency], words: float
+) -> float | None:
+    """The share of a caption's time that is spent in integer kernels, as far as it is spent in operators.
+
+    One encoder's run and one step a word and for END, each taken as long as its median; of a fused graph its profile
+    alone. None where a graph has no profile or no time.
+    """
+    if Graph.FUSED in profiles:
+        return integer_time(profiles[Graph.FUSED])
+    shares = {name: integer_time(profile) for name, profile in profiles.items()}
+    seconds = {name: _seconds_a_caption(name, latency_seconds, words) for name in profiles}
+    total = sum(spent or 0.0 for spent in seconds.values())
+    if not total or None in seconds.values() or None in shares.values():
+        return None
+    return sum((shares[name] or 0.0) * (seconds[name] or 0.0) for name in profiles) / total
+
+
+def integer_time(profile: GraphProfile) -> float | None:
+    """The share of a graph's time in integer kernels; None without a profile."""
+    if not profile.shares:
+        return None
+    return min(1.0, sum((share for kind, share in profile.shares.items() if kind in INTEGER), 0.0))
+
+
+def _seconds_a_caption(graph: str, latency_seconds: Mapping[Phase, Latency], words: float) -> float | None:
+    found = latency_seconds.get(Phase.ENCODE if graph == ENCODER else Phase.STEP)
+    return found.median * (1.0 if graph == ENCODER else words + 1) if found else None
 
 
 def _integer_macs(graphs: Mapping[str, GraphCoverage], steps: float) -> float | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.profiling import Profile, profile_of
+from bench.profiling import Profile, hints_of_ledger, profile_of
 from bench.resident import resident_bytes
 from convert.artifact import load_artifact
 from convert.ledger import SUFFIXES, Ledger, ledger_of
@@ -42,5 +42,5 @@ def inspect_files(
         if with_resident:
             resident = resident_bytes(file, threads=threads)
             ledger = replace(ledger, sizes=replace(ledger.sizes, resident=resident))
-        profile = profile_of(file, ledger, threads=threads) if with_profile else None
+        profile = profile_of(file, hints_of_ledger(ledger), threads=threads) if with_profile else None
         yield Inspection(ledger, profile, saturation_of(file, ()) if with_saturation and file.suffix == ".onnx" else ())

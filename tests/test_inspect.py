@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from bench.inspecting import Inspection, inspect_files
-from bench.profiling import Work, profile_of
+from bench.profiling import Work, hints_of_ledger, profile_of
 from bench.resident import resident_bytes
 from convert.artifact import Artifact
 from convert.ledger import Arithmetic, Evidence, Ledger, LstmForm, Reason, ledger_of, shares
@@ -482,7 +482,7 @@ def test_our_static_step_has_no_float_product(build: Build, format_: Format) -> 
 
 def test_profile_shares_sum_to_one(cnn: Path) -> None:
     path = quantize_static(cnn, (1, 3, 8, 8))
-    profile = profile_of(path, ledger_of(path), threads=1)
+    profile = profile_of(path, hints_of_ledger(ledger_of(path)), threads=1)
     assert profile.shares is not None
     assert sum(profile.shares.values()) == pytest.approx(1)
     assert profile.shares[Work.INT8] > 0
@@ -491,11 +491,12 @@ def test_profile_shares_sum_to_one(cnn: Path) -> None:
     assert "QLinearConv" in dict(profile.top)
 
 
-def test_runtime_without_a_profiler_says_so(tmp_path: Path) -> None:
+def test_tflite_file_is_profiled_by_the_library_behind_the_package(tmp_path: Path) -> None:
     path = convert(keras_model(), tmp_path / "fp32.tflite")
-    profile = profile_of(path, ledger_of(path), threads=1)
-    assert (profile.shares, profile.runs) == (None, 0)
-    assert "no profiler" in profile.reason
+    profile = profile_of(path, hints_of_ledger(ledger_of(path)), threads=1)
+    # LiteRT's clock counts microseconds, and the model is tiny: there may be no time at all.
+    assert profile.shares is None or set(profile.shares) <= {Work.FP32, Work.OTHER, Work.DATA_MOVEMENT}
+    assert profile.shares or "no time" in profile.reason
 
 
 def test_resident_memory_holds_the_weights(tmp_path: Path) -> None:
