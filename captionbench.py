@@ -34,8 +34,8 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="Folder of the rep
 @app.command(epilog="Example: captionbench train --suite scenes")
 def train(suite: SuiteOption = "scenes", data: DataOption = None, store: StoreOption = None) -> None:
     """Train the captioners of a suite, or say where they are."""
+    from bench.building import open_suite_dataset
     from bench.quality import cider_mean
-    from bench.run import open_suite_dataset
     from bench.suite import load_suite
     from convert.build import train as train_captioner
 
@@ -110,7 +110,7 @@ def tune(
 @app.command(epilog="Example: captionbench build --suite scenes")
 def build(suite: SuiteOption = "scenes", data: DataOption = None, store: StoreOption = None) -> None:
     """Build the artifacts of a suite, or say where they are."""
-    from bench.run import build_suite, open_suite_dataset
+    from bench.building import build_suite, open_suite_dataset
     from bench.suite import load_suite
     from convert.artifact import Artifact
 
@@ -159,8 +159,8 @@ def matrix(
 
     Needs every runtime in one environment. Ends with status 1 when a cell failed that is not known to be impossible.
     """
+    from bench.building import open_suite_dataset
     from bench.matrix import Outcome, run_matrix
-    from bench.run import open_suite_dataset
     from bench.suite import load_suite
     from models.datasets.base import Split
     from models.files import write_text_atomic
@@ -184,9 +184,42 @@ def report(
     out: OutOption = None,
 ) -> None:
     """Write the report of a results file again."""
+    from bench.result_file import results_path
     from reports.write import write_report
 
-    typer.echo(write_report(results / "results.json" if results.is_dir() else results, out))
+    typer.echo(write_report(results_path(results), out))
+
+
+@app.command(epilog="Example: captionbench compare before/results.json after/ --confirm again/")
+def compare(
+    before: Annotated[Path, typer.Argument(help="A results.json, or the folder that holds one.")],
+    after: Annotated[Path, typer.Argument(help="Another run of the same suite.")],
+    confirm: Annotated[
+        Path | None, typer.Option("--confirm", help="A second fresh run of what AFTER measured, for slower times.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what changed significantly between two runs, and whether that may pass.
+
+    \b
+    Ends with status
+      0  no significant change, or none for the worse
+      1  worse: captions, bytes, integer share, quality, or a row that broke
+      2  bad input: no results, or runs that can't be compared
+      3  slower, and the run given with --confirm says so too
+      4  perhaps slower: run once more and pass that with --confirm
+    """
+    from bench.changes import find_changes
+    from bench.result_file import read_results, results_path
+    from reports.changes_text import changes_json, print_changes
+
+    first, second, *third = (read_results(results_path(path)) for path in (before, after, confirm) if path)
+    changes = find_changes(first, second, *third)
+    if as_json:
+        typer.echo(changes_json(changes))
+    else:
+        print_changes(changes)
+    raise typer.Exit(changes.outcome)
 
 
 @app.command(epilog="Example: captionbench caption scenes.onnx.fp32 photo.jpg holidays/ https://example.org/a.jpg")
@@ -245,6 +278,41 @@ def inspect(
     if as_json:
         typer.echo(inspection_json(found))
     raise typer.Exit(2 if failures else 0)
+
+
+@app.command(epilog="Example: captionbench sensitivity --comparisons 40 --slowed 20")
+def sensitivity(
+    row: Annotated[
+        str, typer.Option("--row", help="RECIPE @ RUNTIME of the suite.")
+    ] = "scenes.onnx.fp32 @ onnxruntime",
+    comparisons: Annotated[int, typer.Option("--comparisons", min=1, help="Of the artifact against itself.")] = 40,
+    slowed: Annotated[int, typer.Option("--slowed", min=0, help="Of them also against itself slowed down.")] = 20,
+    suite: SuiteOption = "scenes",
+    data: DataOption = None,
+    store: StoreOption = None,
+    out: Annotated[Path, typer.Option("--out", help="The JSON to write.")] = Path("reports/runs/sensitivity.json"),
+    python: PythonOption = None,
+) -> None:
+    """Check the harness: how often one artifact differs from itself, and whether 5 % and 10 % slower are found.
+
+    Ends with status 1 when a bar is missed.
+    """
+    from bench.launcher import Launcher
+    from bench.sensitivity import check_suite_row
+    from reports.sensitivity_text import print_checks
+
+    checks = check_suite_row(
+        _store(store),
+        Launcher(_pythons(python or [])),
+        suite,
+        data,
+        row,
+        comparisons=comparisons,
+        slowed=slowed,
+        out=out,
+    )
+    print_checks(checks)
+    raise typer.Exit(not all(check.holds for check in checks))
 
 
 @app.command(epilog="Example: captionbench suites")

@@ -50,6 +50,13 @@ def bench(session: nox.Session) -> None:
     _captionbench(session, "bench", *pythons, *session.posargs)
 
 
+@nox.session(venv_backend="none", requires=ENVIRONMENTS)
+def sensitivity(session: nox.Session) -> None:
+    """Check the harness: A/A comparisons, and slowdowns of 5 and 10 % that must be found. About an hour, quiet."""
+    pythons = [f"--python={name}={_python(session, env)}" for name, env in RUNTIME_SESSIONS.items()]
+    _captionbench(session, "sensitivity", *pythons, *session.posargs)
+
+
 @nox.session(venv_backend="none", requires=["env-tensorflow"])
 def build(session: nox.Session) -> None:
     """Train and export a suite's captioners without measuring them."""
@@ -60,6 +67,12 @@ def build(session: nox.Session) -> None:
 def report(session: nox.Session) -> None:
     """Write the report of a results file again: nox -s report -- reports/runs/scenes/results.json."""
     _captionbench(session, "report", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["env-tensorflow"])
+def compare(session: nox.Session) -> None:
+    """What changed between two runs, as a gate: nox -s compare -- BEFORE AFTER [--confirm AGAIN]."""
+    _captionbench(session, "compare", *session.posargs)
 
 
 @nox.session

@@ -32,6 +32,8 @@ VERBS = [
     "report",
     "caption",
     "compress",
+    "compare",
+    "sensitivity",
     "techniques",
     "inspect",
     "matrix",

@@ -128,7 +128,7 @@ def test_compressions_are_written_and_read(results: Results, tmp_path: Path) -> 
 
 
 def test_results_of_the_first_format_are_still_read() -> None:
-    assert read_results(GOLDEN / "results.json").format_version == 1
+    assert read_results(GOLDEN / "results_v1.json").format_version == 3
 
 
 def quantized(row: Result, technique: str) -> Result:

@@ -11,7 +11,7 @@ from models.errors import ConfigError
 from reports.readme import PUBLISHED, render_readme, replace_between
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/compare.md"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -51,7 +51,7 @@ def test_sessions_and_suites_in_documents_exist(document: str) -> None:
 def test_links_to_files_lead_somewhere(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", text):
-        assert (ROOT / target).exists(), target
+        assert ((ROOT / document).parent / target).exists(), target
 
 
 def test_registries_are_listed_in_the_readme() -> None:
