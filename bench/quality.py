@@ -91,11 +91,52 @@ def paired_difference_ci95(
 
     An interval without 0 is a difference. Raises DataError as `score_captions` does.
     """
+    words, theirs, reference_words = _split_both(captions, baseline, references)
+    return _cider_difference_ci95(words, theirs, reference_words, seed=seed, resamples=resamples)
+
+
+def paired_differences(
+    captions: Captions,
+    baseline: Captions,
+    references: References,
+    *,
+    seed: int = 2012,
+    resamples: int = 1000,
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """95 % intervals of CIDEr-D and of BLEU-4 of `captions` minus those of `baseline`, in this order.
+
+    Each bootstrap draws the same images for both sides, so that what makes an image hard cancels out (paired
+    bootstrap: Koehn 2004, "Statistical significance tests for machine translation evaluation", section 4). BLEU is
+    that of the drawn images' summed counts, not a mean over images. An interval without 0 is a difference. Raises
+    DataError as `score_captions` does.
+    """
+    words, theirs, reference_words = _split_both(captions, baseline, references)
+    cider = _cider_difference_ci95(words, theirs, reference_words, seed=seed, resamples=resamples)
+    counts = np.hstack([_bleu_counts(words, reference_words), _bleu_counts(theirs, reference_words)])
+    half = counts.shape[1] // 2
+
+    def bleu_4_difference(sums: FloatArray) -> FloatArray:
+        mine, base = _coco_bleu(sums[:, :half]), _coco_bleu(sums[:, half:])
+        difference: FloatArray = mine[:, 3] - base[:, 3]
+        return difference
+
+    return cider, bootstrap_ci95(counts, bleu_4_difference, seed=seed, resamples=resamples)
+
+
+def _split_both(
+    captions: Captions, baseline: Captions, references: References
+) -> tuple[WordCaptions, WordCaptions, WordReferences]:
+    """The words of two sets of captions in one order of images, and of the references."""
     words, reference_words = _split(captions, references)
-    baseline_words, _ = _split(baseline, references)
-    prepared = prepare_references(reference_words)
-    ordered = {image: baseline_words[image] for image in words}
-    differences = cider_scores(words, prepared) - cider_scores(ordered, prepared)
+    theirs, _ = _split(baseline, references)
+    return words, {image: theirs[image] for image in words}, reference_words
+
+
+def _cider_difference_ci95(
+    words: WordCaptions, theirs: WordCaptions, references: WordReferences, *, seed: int, resamples: int
+) -> tuple[float, float]:
+    prepared = prepare_references(references)
+    differences = cider_scores(words, prepared) - cider_scores(theirs, prepared)
     return _mean_ci95(differences, seed=seed, resamples=resamples)
 
 

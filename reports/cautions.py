@@ -5,21 +5,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bench.result import Results, Status, row_name
+from bench.result import Phase, Result, Results, Status, row_name
 from reports.comparison import (
     Comparison,
     beats_constant,
-    differs,
     full_precision_twin,
     is_full_precision,
     same_weights,
 )
-from reports.text import enumerate_names, escape, name_text, percent
+from reports.slow_reasons import explain_slower
+from reports.speed import speed_up
+from reports.text import enumerate_names, escape, interval, name_text, percent
 
 # Above this half-width, relative to CIDEr, the quality gate of 1 % says little.
 WIDE_INTERVAL = 0.10
 # Stopping early looks like speed; see the run's caption lengths.
 LENGTH_TOLERANCE = 0.10
+# Above this floor the run can't tell apart what a reader would call a clear difference.
+HIGH_NOISE = 0.05
+# Of a row's samples: with fewer left than left out, the intervals are wide.
+MUCH_LEFT_OUT = 0.5
 
 
 class CautionKind(StrEnum):
@@ -35,6 +40,8 @@ class CautionKind(StrEnum):
     MISMATCH = "conversion changed captions"
     OVERFLOW = "wrong on other processors"
     NOISE = "noise floor unknown"
+    NOISY = "noise floor high"
+    LEFT_OUT = "much of the timing was left out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,22 +123,31 @@ def _length(results: Results, rows: Rows, baseline: Comparison | None) -> Iterat
     for item in rows:
         mine = item.row.quality
         change = mine.caption_length_mean / quality.caption_length_mean - 1 if mine else 0.0
-        if abs(change) > LENGTH_TOLERANCE:
+        if abs(change) > LENGTH_TOLERANCE and not _says_length(item.row):
             word = "longer" if change > 0 else "shorter"
             text = f"{name_text(item.name)}: captions are {percent(abs(change))} {word} than the baseline's"
-            remedy = "Compare its decode step, not its whole caption: fewer words look like speed."
+            fair = "captions of equal length" if Phase.CAPTION_FORCED in item.row.latency_seconds else "its decode step"
+            remedy = f"Compare {fair}, not its whole caption: fewer words look like speed."
             yield Caution(CautionKind.LENGTH, text, remedy)
+
+
+def _says_length(row: Result) -> bool:
+    """Whether the row is invalid for its length: then its reason is given already."""
+    return row.status is Status.INVALID and bool(re.search(r"captions are \S+ %? ?(longer|shorter)", row.reason))
 
 
 def _slower(results: Results, rows: Rows, baseline: Comparison | None) -> Iterator[Caution]:
     for item in rows:
         full = full_precision_twin(item, rows)
-        mine, base = item.caption, full.caption if full else None
-        if full and mine and base and mine.median > base.median and differs(mine, base, results.noise_floor):
+        faster = speed_up(item.row, full.row, results) if full else None
+        if full and faster and faster.certain and faster.ratio < 1:
             text = (
-                f"{name_text(item.name)}: quantized, yet {mine.median / base.median:.2f} times the time "
-                f"of {name_text(full.name)}"
+                f"{name_text(item.name)}: quantized, yet {1 / faster.ratio:.2f} times the time of "
+                f"{name_text(full.name)}"
             )
+            if faster.ci99:
+                text += f" {interval((1 / faster.ci99[1], 1 / faster.ci99[0]), '{:.2f}'.format)}"
+            text += f". {explain_slower(item, full, results)}".rstrip(".")
             remedy = "Use fp32 on this runtime, or another precision whose kernels this CPU has."
             yield Caution(CautionKind.SLOWER, text, remedy)
 
@@ -170,6 +186,30 @@ def _noise(results: Results, rows: Rows, baseline: Comparison | None) -> Iterato
         yield Caution(CautionKind.NOISE, text, remedy)
 
 
+def _noisy(results: Results, rows: Rows, baseline: Comparison | None) -> Iterator[Caution]:
+    floor = results.noise_floor
+    if floor is not None and floor > HIGH_NOISE:
+        text = (
+            f"one artifact measured as two came out {percent(floor)} apart, so a speed-up below {1 + floor:.2f}x means "
+            "nothing here"
+        )
+        remedy = "Stop other work on the machine, or raise the plan's rounds and minimum_seconds, and run again."
+        yield Caution(CautionKind.NOISY, text, remedy)
+
+
+def _much_left_out(results: Results, rows: Rows, baseline: Comparison | None) -> Iterator[Caution]:
+    found = [(row.disturbance.slowed, item) for item in rows if (row := item.row).disturbance]
+    most = sorted((each for each in found if each[0] > MUCH_LEFT_OUT), key=lambda each: -each[0])
+    if most:
+        share = f"{'up to ' if len(most) > 1 else ''}{percent(most[0][0])}"
+        text = (
+            f"{_names([item for _, item in most])}: {share} of the samples were taken while the machine ran below its "
+            "best, and do not count"
+        )
+        remedy = "What is left is sound but little: run again when the machine is quieter, or raise minimum_seconds."
+        yield Caution(CautionKind.LEFT_OUT, text, remedy)
+
+
 def _names(items: Rows) -> str:
     return enumerate_names([name_text(item.name) for item in items])
 
@@ -186,4 +226,6 @@ _CHECKS: tuple[_Check, ...] = (
     _mismatch,
     _overflow,
     _noise,
+    _noisy,
+    _much_left_out,
 )

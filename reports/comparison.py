@@ -4,19 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.quality import COLLAPSED_SHARE
-from bench.result import Latency, Phase, Result, Results, Status, row_name
+from bench.result import Latency, Phase, Quality, Result, Results, row_name
+from reports.speed import MEASURED as MEASURED
+from reports.speed import SpeedUp, speed_up
 
 # A compressed captioner may lose at most 1 % of the baseline's CIDEr.
 GATE = 0.99
-MEASURED = frozenset({Status.VALID, Status.QUICK})
-
-
-@dataclass(frozen=True, slots=True)
-class SpeedUp:
-    """Baseline's median over this row's. `certain` is false where noise explains the difference."""
-
-    ratio: float
-    certain: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +21,6 @@ class Comparison:
     is_baseline: bool
     size_ratio: float | None  # baseline's bytes over this row's
     speed_up: SpeedUp | None
-    cider_change: float | None
-    bleu_4_change: float | None
     captions_identical: float | None
     in_gate: bool | None  # keeps the quality and beats the constant caption
     collapsed: bool  # says the same few sentences, or nothing better than a constant one
@@ -51,16 +42,13 @@ def compare(row: Result, results: Results, baseline: Result | None) -> Compariso
     """Set one row beside the baseline."""
     base = baseline or row
     known = baseline is not None
-    quality, reference = row.quality, base.quality
-    both = known and quality is not None and reference is not None
+    both = known and row.quality is not None and base.quality is not None
     return Comparison(
         row=row,
         name=row_name(row),
         is_baseline=row is baseline,
         size_ratio=size_ratio(row, base) if known else None,
-        speed_up=speed_up(row, base, results.noise_floor) if known else None,
-        cider_change=quality.cider - reference.cider if both and quality and reference else None,
-        bleu_4_change=quality.bleu_4 - reference.bleu_4 if both and quality and reference else None,
+        speed_up=speed_up(row, base, results) if known else None,
         captions_identical=row.parity.captions_identical if row.parity else None,
         in_gate=passes_gate(row, base, results) if both else None,
         collapsed=has_collapsed(row, results),
@@ -74,28 +62,24 @@ def size_ratio(row: Result, baseline: Result) -> float | None:
     return baseline.size_bytes.total / row.size_bytes.total
 
 
-def speed_up(row: Result, baseline: Result, noise_floor: float | None) -> SpeedUp | None:
-    """How many times faster a whole caption is. Nothing is claimed from timings that are not sound."""
-    mine, base = row.latency_seconds.get(Phase.CAPTION), baseline.latency_seconds.get(Phase.CAPTION)
-    if mine is None or base is None or not {row.status, baseline.status} <= MEASURED or mine.median <= 0:
-        return None
-    value = base.median / mine.median
-    return SpeedUp(value, certain=differs(mine, base, noise_floor))
-
-
-def differs(one: Latency, other: Latency, noise_floor: float | None) -> bool:
-    """Whether two medians differ by more than the noise floor and their intervals are apart."""
-    slow, fast = max(one.median, other.median), min(one.median, other.median)
-    apart = one.ci95[0] > other.ci95[1] or other.ci95[0] > one.ci95[1]
-    return apart and slow - fast > (noise_floor or 0.0) * fast
-
-
 def passes_gate(row: Result, baseline: Result, results: Results) -> bool:
     """Whether a row keeps the baseline's CIDEr and beats one sentence given to every image."""
     if row.quality is None or baseline.quality is None:
         return False
-    keeps = row.quality.cider >= GATE * baseline.quality.cider
-    return keeps and beats_constant(row, results)
+    return keeps_quality(row.quality.cider, baseline.quality.cider) and beats_constant(row, results)
+
+
+def keeps_quality(cider: float, baseline_cider: float) -> bool:
+    """The gate's rule, on the scores as measured."""
+    return cider >= GATE * baseline_cider
+
+
+def cider_loss_ci95(quality: Quality, baseline: Quality) -> tuple[float, float] | None:
+    """95 % interval of the share of the baseline's CIDEr that is lost, below 0 for a gain; None where not known."""
+    if quality.cider_difference_ci95 is None or baseline.cider <= 0:
+        return None
+    low, high = quality.cider_difference_ci95
+    return -high / baseline.cider, -low / baseline.cider
 
 
 def beats_constant(row: Result, results: Results) -> bool:

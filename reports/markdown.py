@@ -1,6 +1,6 @@
 """Report -> one GitHub-flavoured Markdown page, the verdict first. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from bench.result import Captioner
 from convert.recipe import Graph
@@ -8,8 +8,12 @@ from reports.captions import divergence_table, parity_table, render_examples
 from reports.compression import compression_section
 from reports.coverage import coverage_section
 from reports.report import Report
-from reports.tables import headline_table, latency_table, quality_table, size_table, throughput_table
+from reports.roofline import roofline_section
+from reports.slowness import slowness_section
+from reports.tables import RANK_NOTE, change_table, headline_table, quality_table, size_table
 from reports.text import DASH, code_block, escape, name_text, path_address, score, table
+from reports.timing import caption_table, latency_table, runtime_table, throughput_table
+from reports.trust import environment_rows, trust_section
 from reports.verdict import render_choice, render_conditions, render_verdict
 
 NO_FIGURE = (
@@ -31,6 +35,10 @@ GLOSSARY: Mapping[str, str] = {
     "parts at word": "the first word, counted from 1, where two captions differ",
     "largest difference": "over the features and first logits, for the same input tensors",
     "noise floor": "how far apart the same artifact measured twice came out, relative",
+    "[a, b]": "an interval that holds the true value in 95 of 100 runs (99 where two rows' times are compared)",
+    "p90": "nine captions of ten are faster; shown only of enough samples: 64, for p95 130, for p99 662",
+    "steps each": "every image is made to take that many words, whatever the captioner would have said",
+    "offline": "all files at hand at once, one batch from files to captions",
     "valid": "at least 64 samples and 10 s, steady, and the same outputs as in the quality run",
     "quick": "measured, but with too few samples to compare speeds",
     "invalid": "measured, but the timing failed its own checks",
@@ -45,7 +53,11 @@ def render_markdown(report: Report, *, figure: str | None) -> str:
         ("Captions across runtimes", _parity(report)),
         ("What the captions look like", render_examples(report)),
         ("Where the time goes", _latency(report)),
+        ("How far to trust the times", trust_section(report)),
+        ("Why rows are slow", slowness_section(report)),
+        ("How near the machine's limits", roofline_section(report)),
         ("Where the bytes go", _sizes(report)),
+        ("What a runtime costs", _runtimes(report)),
         ("What is really integer", coverage_section(report)),
         ("Caption quality", _quality(report)),
         ("What compression reached", compression_section(report)),
@@ -66,7 +78,8 @@ def _opening(report: Report, figure: str | None) -> str:
             f"# {escape(results.title)}",
             render_verdict(report),
             headline_table(report),
-            f"{what} {render_conditions(report)} Captions identical: word for word those of the reference row.",
+            f"{what} {render_conditions(report)} {RANK_NOTE} Captions identical: word for word those of the "
+            "reference row.",
             render_choice(report),
             figure_text(report, figure),
         )
@@ -111,9 +124,22 @@ def _fused_note(report: Report) -> str:
 def _latency(report: Report) -> str:
     note = (
         "Medians, each phase timed on its own (none is a difference of two others); p90 where there are at "
-        f"least 64 samples. A step is one word.{_fused_note(report)} {render_conditions(report)}"
+        f"least 64 samples. A step is one word.{_steps_note(report)}{_fused_note(report)} {render_conditions(report)}"
     )
-    return "\n\n".join(filter(None, (latency_table(report), throughput_table(report), note)))
+    tables = (latency_table(report), caption_table(report), throughput_table(report))
+    return "\n\n".join(filter(None, (*tables, note)))
+
+
+def _steps_note(report: Report) -> str:
+    """Why captions are timed at equal length, where they are."""
+    steps = report.results.forced_steps
+    return f" At {steps} steps each, no row looks fast for saying less." if steps else ""
+
+
+def _runtimes(report: Report) -> str:
+    costs = runtime_table(report)
+    note = "Before any model: the package and all that it needs on disk, and importing it in a new process."
+    return f"{costs}\n\n{note}" if costs else ""
 
 
 def _sizes(report: Report) -> str:
@@ -132,7 +158,17 @@ def _quality(report: Report) -> str:
         "a fixed sentence that fits many images scores high on it. Paper BLEU-1 counts the START and END "
         "markers and is here only for comparison with older work. Intervals are 95 %, over images."
     )
-    return f"{quality_table(report)}\n\n{note}"
+    return "\n\n".join(filter(None, (quality_table(report), note, _changes(report))))
+
+
+def _changes(report: Report) -> str:
+    changes = change_table(report)
+    note = (
+        "Change against the baseline, with its 95 % interval: a paired bootstrap, which draws the same images for both "
+        "and so tells smaller differences than the intervals of the scores do. “≈”: the interval holds 0. The gate "
+        "goes by the scores as measured; it is beyond doubt where the whole interval agrees."
+    )
+    return f"{changes}\n\n{note}" if changes else ""
 
 
 def _captioners(report: Report) -> str:
@@ -166,29 +202,7 @@ def _captioner_cells(captioner: Captioner) -> list[str]:
 
 
 def _environment(report: Report) -> str:
-    return table(("what", "value"), _environment_rows(report), words=(0, 1))
-
-
-def _environment_rows(report: Report) -> Iterator[tuple[str, str]]:
-    results, environment, plan = report.results, report.results.environment, report.results.run_plan
-    packages = [name_text(f"{name} {version}") for name, version in sorted(environment.packages.items())]
-    yield "CPU", escape(environment.cpu)
-    yield "instruction sets", ", ".join(map(name_text, environment.isa)) or DASH
-    yield "cores", str(environment.cores)
-    yield "threads used", str(plan.threads)
-    yield "memory", f"{environment.memory_bytes / 1e9:.1f} GB"
-    yield "system", escape(environment.system)
-    yield "Python", name_text(environment.python)
-    yield "packages", ", ".join(packages) or DASH
-    yield (
-        "run plan",
-        (
-            f"{plan.rounds} interleaved rounds, {plan.warmup} warm-up captions, at least "
-            f"{plan.minimum_samples} samples and {plan.minimum_seconds:g} s, seed {plan.seed}"
-        ),
-    )
-    yield "commit", name_text(results.commit) or DASH
-    yield "created", name_text(results.created)
+    return table(("what", "value"), environment_rows(report.results), words=(0, 1))
 
 
 def _reproduce(report: Report) -> str:

@@ -8,11 +8,22 @@ from bench.result_file import read_results
 from convert.recipe import Graph
 from models.errors import ConfigError
 from models.files import write_text_atomic
-from reports.comparison import MEASURED, is_compressed, is_full_precision, technique_of
+from reports.comparison import is_compressed, is_full_precision, technique_of
 from reports.markdown import figure_text
 from reports.report import Report, make_report
-from reports.tables import headline_table
-from reports.text import DASH, escape, megabytes, milliseconds, name_text, percent, ratio, score, table
+from reports.speed import MEASURED, times_faster
+from reports.tables import RANK_NOTE, headline_table, speed_text
+from reports.text import (
+    DASH,
+    escape,
+    megabytes,
+    milliseconds,
+    name_text,
+    percent,
+    ratio,
+    score,
+    table,
+)
 from reports.verdict import render_conditions, render_verdict
 
 PUBLISHED = Path("reports/published")
@@ -43,7 +54,7 @@ def readme_block(report: Report, figure: str | None) -> str:
     parts = (
         render_verdict(report),
         headline_table(report, rows),
-        f"{render_conditions(report)}{more}",
+        f"{render_conditions(report)} {RANK_NOTE}{more}",
         figure_text(report, figure),
     )
     return "\n\n".join(parts)
@@ -52,7 +63,7 @@ def readme_block(report: Report, figure: str | None) -> str:
 def study_block(results: Results) -> str:
     """Decoding times of the study's loop and of the stateful step, side by side in one run."""
     baseline = next(row for row in results.rows if row_name(row) == results.baseline)
-    rows = [_study_cells(row, baseline) for row in results.rows if Phase.DECODE in row.latency_seconds]
+    rows = [_study_cells(row, baseline, results) for row in results.rows if Phase.DECODE in row.latency_seconds]
     headers = ("decoding one caption", "median (ms)", "95 %", "faster", "same captions", "status")
     conditions = (
         f"Decoder only, batch 1, {results.run_plan.threads} threads on {results.environment.cpu}; "
@@ -131,14 +142,15 @@ def _technique_cells(row: Result, dense: Result) -> list[str]:
     ]
 
 
-def _study_cells(row: Result, baseline: Result) -> list[str]:
+def _study_cells(row: Result, baseline: Result, results: Results) -> list[str]:
     latency, theirs = row.latency_seconds[Phase.DECODE], baseline.latency_seconds[Phase.DECODE]
     low, high = latency.ci95
+    faster = times_faster(latency, theirs, results.noise_floor)
     return [
         name_text(row_name(row)),
         milliseconds(latency.median),
         f"{milliseconds(low)} to {milliseconds(high)}",
-        "the study's loop" if row is baseline else ratio(theirs.median / latency.median),
+        "the study's loop" if row is baseline else speed_text(faster),
         percent(row.parity.captions_identical if row.parity else None),
         f"{row.status.value}: {escape(row.reason)}" if row.reason else row.status.value,
     ]

@@ -1,35 +1,29 @@
-"""The tables of a report: headline, latency, sizes, quality. Pure."""
+"""The tables of a report: headline, sizes, quality and its change. Pure."""
 
-from bench.result import Latency, Phase, Quality, Status
-from reports.comparison import Comparison
+from bench.result import Quality, Status
+from reports.comparison import GATE, Comparison, cider_loss_ci95, keeps_quality
 from reports.report import Report
+from reports.speed import Rank, SpeedUp
 from reports.text import (
     DASH,
     SAME,
     caption_text,
     escape,
+    interval,
     link,
+    median_with_interval,
     megabytes,
-    milliseconds,
     name_text,
     percent,
     ratio,
+    ratio_with_interval,
     score,
+    signed,
     table,
 )
 from reports.verdict import row_label
 
-# A 90th percentile of fewer samples is an anecdote.
-P90_SAMPLES = 64
-_PHASE_NAMES = {
-    Phase.LOAD: "load",
-    Phase.FIRST_CAPTION: "first caption",
-    Phase.PREPROCESS: "preprocess",
-    Phase.ENCODE: "encode",
-    Phase.STEP: "step",
-    Phase.DECODE: "decode",
-    Phase.CAPTION: "caption",
-}
+RANK_NOTE = "Rank: by caption time; rows of one rank (“2=”) can't be told from the fastest of them."
 
 
 def headline_table(report: Report, rows: tuple[Comparison, ...] | None = None) -> str:
@@ -43,10 +37,11 @@ def headline_table(report: Report, rows: tuple[Comparison, ...] | None = None) -
         "captions identical",
         "caption (ms)",
         "faster",
+        "rank",
         "status",
     )
     shown = report.rows if rows is None else rows
-    return table(headers, [_headline_cells(report, item) for item in shown], words=(0, 8))
+    return table(headers, [_headline_cells(report, item) for item in shown], words=(0, 9))
 
 
 def _headline_cells(report: Report, item: Comparison) -> list[str]:
@@ -58,8 +53,9 @@ def _headline_cells(report: Report, item: Comparison) -> list[str]:
         score(row.quality.bleu_4 if row.quality else None),
         _cider(row.quality),
         identical(report, item),
-        _median_with_interval(item.caption),
-        _faster(item),
+        median_with_interval(item.caption),
+        faster_text(item),
+        rank_text(report.ranks.get(item.name)),
         status_text(item),
     ]
 
@@ -81,17 +77,23 @@ def identical(report: Report, item: Comparison) -> str:
     return f"{percent(item.captions_identical)} ({round(item.captions_identical * images)}/{images})"
 
 
-def _median_with_interval(latency: Latency | None) -> str:
-    if latency is None:
-        return DASH
-    low, high = latency.ci95
-    return f"{milliseconds(latency.median)} [{milliseconds(low)}, {milliseconds(high)}]"
+def faster_text(item: Comparison) -> str:
+    """How many times faster than the baseline."""
+    return DASH if item.is_baseline else speed_text(item.speed_up)
 
 
-def _faster(item: Comparison) -> str:
-    if item.is_baseline or item.speed_up is None:
+def speed_text(faster: SpeedUp | None) -> str:
+    """A speed-up with its interval, where one can be claimed."""
+    if faster is None:
         return DASH
-    return ratio(item.speed_up.ratio) if item.speed_up.certain else SAME
+    return ratio_with_interval(faster.ratio, faster.ci99) if faster.certain else SAME
+
+
+def rank_text(rank: Rank | None) -> str:
+    """A place as in a race: 1, 2=, 2=, 4."""
+    if rank is None:
+        return DASH
+    return f"{rank.place}=" if rank.tied else str(rank.place)
 
 
 def status_text(item: Comparison) -> str:
@@ -105,36 +107,6 @@ def status_text(item: Comparison) -> str:
     reason = f": {escape(row.reason)}" if row.reason else ""
     thread = f" ({link('thread', row.thread)})" if row.thread else ""
     return f"{row.status}{gate}{reason}{thread}"
-
-
-def latency_table(report: Report) -> str:
-    """Every phase, each timed on its own, and the peak memory."""
-    headers = ("recipe @ runtime", *(f"{name} (ms)" for name in _PHASE_NAMES.values()), "peak memory (MB)")
-    rows = [item for item in report.rows if item.row.latency_seconds or item.row.memory]
-    cells = []
-    for item in rows:
-        memory = item.row.memory
-        phases = [_median_with_p90(item.row.latency_seconds.get(phase)) for phase in _PHASE_NAMES]
-        peak = f"{memory.peak_rss_bytes / 1e6:.0f}" if memory else DASH
-        cells.append([name_text(item.name), *phases, peak])
-    return table(headers, cells)
-
-
-def _median_with_p90(latency: Latency | None) -> str:
-    if latency is None:
-        return DASH
-    text = milliseconds(latency.median)
-    return f"{text} (p90 {milliseconds(latency.p90)})" if latency.n >= P90_SAMPLES else text
-
-
-def throughput_table(report: Report) -> str:
-    """Images a second in batches; empty where no row was measured so."""
-    cells = [
-        [name_text(item.name), str(entry.batch), f"{entry.images_per_second:.1f}"]
-        for item in report.rows
-        for entry in item.row.throughput
-    ]
-    return table(("recipe @ runtime", "batch", "images/s"), cells) if cells else ""
 
 
 def size_table(report: Report) -> str:
@@ -195,3 +167,55 @@ def _quality_cells(quality: Quality) -> list[str]:
         f"{quality.distinct_captions}/{quality.images}",
         score(quality.paper_bleu_1),
     ]
+
+
+def change_table(report: Report) -> str:
+    """What each row's scores are above or below the baseline's, and what that says of the gate; empty if unknown."""
+    headers = (
+        "captions of",
+        "CIDEr, change",
+        "BLEU-4, change",
+        "CIDEr lost, in the worst case",
+        f"gate: at most {(1 - GATE) * 100:.0f} % lost",
+    )
+    cells = []
+    if report.baseline:
+        base = report.baseline.row
+        for item in report.rows:
+            cells += _change_cells(f"{name_text(item.name)}, greedy", item.row.quality, base.quality, gated=True)
+            beam = item.row.quality_beam3, base.quality_beam3
+            cells += _change_cells(f"{name_text(item.name)}, beam 3", *beam, gated=False)
+    return table(headers, cells, words=(0, 4)) if cells else ""
+
+
+def _change_cells(label: str, quality: Quality | None, base: Quality | None, *, gated: bool) -> list[list[str]]:
+    """One row, or none where the interval is not known; the gate is for greedy captions."""
+    lost = cider_loss_ci95(quality, base) if quality and base else None
+    if quality is None or base is None or lost is None:
+        return []
+    return [
+        [
+            label,
+            _change(quality.cider - base.cider, quality.cider_difference_ci95),
+            _change(quality.bleu_4 - base.bleu_4, quality.bleu_4_difference_ci95),
+            percent(lost[1]) if lost[1] > 0 else "nothing",
+            gate_text(quality.cider, base.cider, lost) if gated else DASH,
+        ]
+    ]
+
+
+def _change(value: float, ci95: tuple[float, float] | None) -> str:
+    if ci95 is None:
+        return DASH
+    if ci95 == (0.0, 0.0):
+        return "none"
+    shown = SAME if ci95[0] <= 0 <= ci95[1] else signed(value)
+    return f"{shown} {interval(ci95, signed)}"
+
+
+def gate_text(cider: float, baseline_cider: float, lost: tuple[float, float]) -> str:
+    """Whether the gate is kept, and whether the 95 % interval of what is lost lies on that side of it."""
+    allowed = 1 - GATE
+    if keeps_quality(cider, baseline_cider):
+        return "kept" if lost[1] <= allowed else "kept, but not beyond doubt"
+    return "missed" if lost[0] > allowed else "missed, but not beyond doubt"

@@ -6,15 +6,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.result import Phase
 from bench.result_file import read_results
 from reports.cautions import CautionKind
 from reports.comparison import Comparison
 from reports.report import make_report
-from reports.text import megabytes, milliseconds, ratio, score
+from reports.speed import Rank
+from reports.tables import faster_text, rank_text
+from reports.text import megabytes, milliseconds, score
 from reports.verdict import render_verdict
 
-HEADERS = ("row", "MB", "BLEU-4", "CIDEr", "same captions", "ms", "faster", "status")
+HEADERS = ("row", "MB", "BLEU-4", "CIDEr", "same captions", "ms", "faster", "rank", "status")
 LOG_WIDTH = 160
 
 
@@ -29,7 +30,7 @@ def print_summary(results_path: Path) -> None:
         table.add_column(header, no_wrap=True, justify="right" if 0 < index < len(HEADERS) - 1 else "left")
     only = report.results.captioners[0].name + "." if len(report.results.captioners) == 1 else ""
     for item in report.rows:
-        name, *cells = _cells(item)
+        name, *cells = _cells(item, report.ranks.get(item.name))
         table.add_row(Text(name.removeprefix(only)), *map(Text, cells))
     console.print(table)
     for caution in report.cautions:
@@ -40,18 +41,18 @@ def print_summary(results_path: Path) -> None:
     console.print(Text(_without_markup(render_verdict(report))))
 
 
-def _cells(item: Comparison) -> list[str]:
+def _cells(item: Comparison, rank: Rank | None) -> list[str]:
     row = item.row
     quality, parity = row.quality, row.parity
-    latency = row.latency_seconds.get(Phase.CAPTION)
     return [
         item.name,
         megabytes(row.size_bytes.total if row.size_bytes else None),
         score(quality.bleu_4 if quality else None),
         score(quality.cider if quality else None),
         f"{parity.captions_identical:.1%}" if parity else "–",
-        milliseconds(latency.median if latency else None),
-        ratio(item.speed_up.ratio if item.speed_up else None),
+        milliseconds(item.caption.median if item.caption else None),
+        faster_text(item),
+        rank_text(rank),
         row.status.value,
     ]
 

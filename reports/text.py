@@ -3,8 +3,10 @@
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import quote
+
+from bench.result import Latency
 
 DASH = "–"  # a value that was not reached; the status column says why
 SAME = "≈"  # no difference that the run can tell from noise
@@ -86,6 +88,18 @@ def milliseconds(seconds: float | None) -> str:
     return f"{value:.{digits}f}"
 
 
+def interval(ends: tuple[float, float], show: Callable[[float], str]) -> str:
+    """Both ends in square brackets."""
+    return f"[{show(ends[0])}, {show(ends[1])}]"
+
+
+def median_with_interval(latency: Latency | None) -> str:
+    """Milliseconds with their 95 % interval."""
+    if latency is None:
+        return DASH
+    return f"{milliseconds(latency.median)} {interval(latency.ci95, milliseconds)}"
+
+
 def megabytes(size: int | None) -> str:
     """Millions of bytes with two decimals; below 0.1 the unit is written out as kB."""
     if size is None:
@@ -99,6 +113,11 @@ def megabytes_with_unit(size: int) -> str:
     return text if text.endswith("kB") else f"{text} MB"
 
 
+def gigabytes(size: int) -> str:
+    """Thousands of millions of bytes, one decimal."""
+    return f"{size / 1e9:.1f} GB"
+
+
 def ratio(value: float | None) -> str:
     """How many times: two digits below 10, whole above."""
     if value is None or not math.isfinite(value):
@@ -108,9 +127,40 @@ def ratio(value: float | None) -> str:
     return f"{value:.1f}x" if value < 10 else f"{value:.0f}x"
 
 
+def ratio_with_interval(value: float, interval: tuple[float, float] | None) -> str:
+    """How many times, with as many digits as the interval bears, three at most."""
+    if interval is None or not all(map(math.isfinite, (value, *interval))):
+        return ratio(value)
+    half_width = max((interval[1] - interval[0]) / 2, 0.01)
+    digits = max(0, min(math.ceil(-math.log10(half_width)), 2 - math.floor(math.log10(max(value, 1)))))
+    return f"{value:.{digits}f}x [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+
+
 def score(value: float | None) -> str:
     """A quality score, three decimals."""
     return DASH if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def signed(value: float, *, digits: int = 3) -> str:
+    """A change, with its sign where it has one when rounded."""
+    return f"{round(value, digits) or 0.0:{'+' if round(value, digits) else ''}.{digits}f}".replace("-", "−")
+
+
+def signed_percent(share: float) -> str:
+    """A change as a share, with its sign."""
+    return f"{signed(share * 100, digits=1)} %"
+
+
+def microseconds(seconds: float) -> str:
+    """Two significant digits."""
+    return f"{seconds * 1e6:.2g} µs" if seconds < 1e-4 else f"{seconds * 1e6:.0f} µs"
+
+
+def spread(values: Iterable[float], show: Callable[[float], str]) -> str:
+    """The least and the largest value, or the one that both are when shown."""
+    ordered = sorted(values)
+    low, high = show(ordered[0]), show(ordered[-1])
+    return low if low == high else f"{low} to {high}"
 
 
 def percent(share: float | None) -> str:

@@ -1,8 +1,9 @@
 """The first thing a reader sees: what to ship, and under which conditions that was measured."""
 
 from bench.result import Quality, Status, row_name
-from reports.comparison import GATE, Comparison, beats_constant, full_precision_twin
+from reports.comparison import GATE, Comparison, beats_constant, cider_loss_ci95, full_precision_twin
 from reports.report import Report
+from reports.speed import speed_up
 from reports.text import (
     enumerate_names,
     escape,
@@ -13,6 +14,7 @@ from reports.text import (
     ratio,
     score,
 )
+from reports.trust import noise_text
 
 # A file less than this much smaller is a conversion, not a compression.
 COMPRESSED = 1.1
@@ -47,7 +49,24 @@ def _quality_sentence(report: Report, winner: Comparison) -> str:
     text = f"Its CIDEr is {_cider(quality)} against {_cider(base)}{_parity(winner, report)}"
     if (winner.size_ratio or 1) < COMPRESSED:
         return f"{text}; {_why_not_smaller(report)}"
-    return f"{text}."
+    return f"{text}.{_gate_bound(quality, base)}"
+
+
+def _gate_bound(quality: Quality, base: Quality) -> str:
+    """What the paired interval says of the gate, which itself goes by the scores as measured."""
+    lost = cider_loss_ci95(quality, base)
+    if lost is None:
+        return ""
+    if lost[1] <= 0:
+        return " On the same images it loses none of the baseline's CIDEr (95 %)."
+    if lost[1] <= 1 - GATE:
+        return (
+            f" On the same images it loses at most {percent(lost[1])} of the baseline's CIDEr (95 %), within the gate."
+        )
+    return (
+        f" On the same images it may lose up to {percent(lost[1])} of the baseline's CIDEr (95 %): "
+        f"{quality.images} images can't prove that it is within the gate of {(1 - GATE) * 100:.0f} %."
+    )
 
 
 def _cider(quality: Quality) -> str:
@@ -135,10 +154,11 @@ def _where_speed_comes_from(report: Report, winner: Comparison) -> str:
     twin = full_precision_twin(winner, report.rows)
     if twin is None or twin.is_baseline or not (twin.speed_up and winner.speed_up):
         return ""
-    share = winner.speed_up.ratio / twin.speed_up.ratio
+    share = speed_up(winner.row, twin.row, report.results)
+    gained = ratio(share.ratio) if share and share.certain else "nothing that can be told from noise"
     return (
         f"Of its {ratio(winner.speed_up.ratio)} in speed, changing the runtime gives {ratio(twin.speed_up.ratio)} "
-        f"({name_text(twin.name)}) and compression {ratio(share)}."
+        f"({name_text(twin.name)}) and compression {gained}."
     )
 
 
@@ -152,17 +172,14 @@ def render_conditions(report: Report) -> str:
     threads = "1 thread" if plan.threads == 1 else f"{plan.threads} threads"
     return (
         f"Speeds: {threads} on {escape(environment.cpu)} ({isa}), batch 1, {runtimes}; medians with their "
-        f"95 % intervals. {_noise(results.noise_floor)}"
+        f"95 % intervals{_paired(report)}. {noise_text(results)}"
     )
 
 
-def _noise(noise_floor: float | None) -> str:
-    if noise_floor is None:
-        return "Noise floor unknown; “≈” marks overlapping intervals."
-    return (
-        f"Noise floor: identical artifacts differed by {percent(noise_floor)}; “≈” marks what is not above "
-        "it or has overlapping intervals."
-    )
+def _paired(report: Report) -> str:
+    if not any(item.speed_up and item.speed_up.ci99 for item in report.rows if not item.is_baseline):
+        return ""
+    return ", speed-ups with 99 % intervals over paired rounds"
 
 
 def row_label(report: Report, item: Comparison) -> str:

@@ -1,6 +1,7 @@
 """Scores agree with coco-caption and NLTK; intervals, constant captions and errors behave."""
 
 from collections.abc import Mapping, Sequence
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from nltk.translate.bleu_score import corpus_bleu
 from bench import constant_caption
 from bench.cider import prepare_references
 from bench.constant_caption import best_constant_caption
-from bench.quality import cider_mean, paired_difference_ci95, score_captions
+from bench.quality import cider_mean, paired_difference_ci95, paired_differences, score_captions
 from bench.result import Quality
 from models.errors import DataError
 
@@ -184,6 +185,46 @@ def test_paired_difference_tells_better_from_equal() -> None:
     assert 0 < low < cider_mean(CAPTIONS, REFERENCES) - cider_mean(constant, REFERENCES) < high
     shuffled = dict(reversed(CAPTIONS.items()))
     assert paired_difference_ci95(CAPTIONS, shuffled, REFERENCES) == (0.0, 0.0)
+
+
+def test_paired_differences_hold_those_of_the_scores() -> None:
+    constant = dict.fromkeys(CAPTIONS, "a man in a shirt")
+    cider, bleu_4 = paired_differences(CAPTIONS, constant, REFERENCES)
+    mine, base = score_captions(CAPTIONS, REFERENCES), score_captions(constant, REFERENCES)
+    assert cider == paired_difference_ci95(CAPTIONS, constant, REFERENCES)
+    assert bleu_4[0] < mine.bleu_4 - base.bleu_4 < bleu_4[1]
+
+
+def test_same_captions_in_another_order_differ_by_nothing() -> None:
+    shuffled = dict(reversed(CAPTIONS.items()))
+    assert paired_differences(CAPTIONS, shuffled, REFERENCES) == ((0.0, 0.0), (0.0, 0.0))
+
+
+def test_paired_interval_is_narrower_than_that_of_one_score() -> None:
+    """One word of one image differs: what makes images hard is common to both sides."""
+    other = {**CAPTIONS, "bicycle": "a man rides his bicycle up a hill"}
+    for (low, high), alone in zip(
+        paired_differences(other, CAPTIONS, REFERENCES),
+        (score_captions(CAPTIONS, REFERENCES).cider_ci95, score_captions(CAPTIONS, REFERENCES).bleu_4_ci95),
+        strict=True,
+    ):
+        assert 0 <= low < high
+        assert high - low < alone[1] - alone[0]
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@given(images, st.randoms(use_true_random=False))
+def test_paired_differences_turn_round_with_the_captions(corpus: list[tuple[str, list[str]]], random: Random) -> None:
+    captions = {str(image): caption for image, (caption, _) in enumerate(corpus)}
+    references = {str(image): tuple(sentences) for image, (_, sentences) in enumerate(corpus)}
+    said = list(captions.values())
+    random.shuffle(said)
+    other = dict(zip(captions, said, strict=True))
+    there = paired_differences(captions, other, references, resamples=50)
+    back = paired_differences(other, captions, references, resamples=50)
+    for (low, high), (low_back, high_back) in zip(there, back, strict=True):
+        assert low <= high
+        assert (low, high) == pytest.approx((-high_back, -low_back), abs=1e-9)
 
 
 @pytest.mark.parametrize(

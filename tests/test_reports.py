@@ -13,8 +13,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from report_edits import (
+    BASELINE,
+    FP32_ONNX,
+    FP32_TFLITE,
+    GOLDEN,
+    INT8_ONNX,
+    INT8_TFLITE,
+    change,
+    keep,
+    with_bytes,
+    with_caption,
+    with_quality,
+)
 
-from bench.result import Latency, Phase, Quality, Result, Results, Status, row_name
+from bench.result import Disturbance, Quality, Result, Results, Status, row_name
 from bench.result_file import read_results, write_results
 from models.errors import MissingPackageError
 from reports import text
@@ -27,43 +40,11 @@ from reports.report import Report, make_report
 from reports.verdict import render_choice, render_verdict
 from reports.write import write_report
 
-GOLDEN = Path(__file__).parent / "golden"
-BASELINE = "flickr8k.saved_model.fp32 @ tensorflow"
-INT8_TFLITE = "flickr8k.tflite.int8_static @ tflite"
-INT8_ONNX = "flickr8k.onnx.int8_static @ onnxruntime"
-FP32_TFLITE = "flickr8k.tflite.fp32 @ tflite"
-FP32_ONNX = "flickr8k.onnx.fp32 @ onnxruntime"
-
 
 @pytest.fixture(scope="module")
 def results() -> Results:
     """Numbers written by hand; nothing in this file measures time."""
     return read_results(GOLDEN / "results.json")
-
-
-def change(results: Results, name: str, edit: Callable[[Result], Result]) -> Results:
-    """`results` with one row edited."""
-    return replace(results, rows=tuple(edit(row) if row_name(row) == name else row for row in results.rows))
-
-
-def keep(results: Results, *names: str) -> Results:
-    """`results` with these rows only."""
-    return replace(results, rows=tuple(row for row in results.rows if row_name(row) in names))
-
-
-def with_quality(row: Result, **values: object) -> Result:
-    assert row.quality is not None
-    return replace(row, quality=replace(row.quality, **values))  # type: ignore[arg-type]
-
-
-def with_caption(row: Result, seconds: float) -> Result:
-    latency = Latency(seconds, seconds, (seconds * 0.99, seconds * 1.01), 100, (seconds,))
-    return replace(row, latency_seconds={**row.latency_seconds, Phase.CAPTION: latency})
-
-
-def with_bytes(row: Result, total: int) -> Result:
-    assert row.size_bytes is not None
-    return replace(row, size_bytes=replace(row.size_bytes, total=total))
 
 
 def kinds(results: Results) -> set[CautionKind]:
@@ -89,7 +70,7 @@ def test_page_equals_golden_file(results: Results) -> None:
 def test_every_table_of_the_page_has_as_many_cells_as_headers(results: Results) -> None:
     page = render_markdown(make_report(results), figure="figure.svg")
     tables = [block for block in page.split("\n\n") if block.startswith("| ")]
-    assert len(tables) == 10
+    assert len(tables) == 16
     for lines in (block.splitlines() for block in tables):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
 
@@ -300,6 +281,32 @@ def test_caution_is_given_with_a_remedy(
     assert [caution.kind for caution in report.cautions] == [kind]
     assert report.cautions[0].remedy.endswith(".")
     assert report.cautions[0].remedy in render_markdown(report, figure=None)
+
+
+def test_high_noise_floor_is_a_caution_with_what_it_hides(results: Results) -> None:
+    report = make_report(replace(keep(results, BASELINE), noise_floor=0.12))
+    (caution,) = report.cautions
+    assert caution.kind is CautionKind.NOISY
+    assert "a speed-up below 1.12x means nothing here" in caution.text
+
+
+def test_rows_that_lost_most_of_their_samples_are_named_worst_first(results: Results) -> None:
+    few = keep(results, BASELINE, FP32_ONNX, INT8_ONNX)
+    for name, slowed in ((FP32_ONNX, 0.6), (INT8_ONNX, 0.7)):
+        few = change(few, name, lambda row, slowed=slowed: replace(row, disturbance=Disturbance(0, 0, 0, slowed)))  # type: ignore[misc]
+    (caution,) = make_report(few).cautions
+    assert caution.kind is CautionKind.LEFT_OUT
+    assert caution.text.startswith(f"`{INT8_ONNX}`, `{FP32_ONNX}`: up to 70.0 % of the samples")
+
+
+def test_length_is_not_told_twice(results: Results) -> None:
+    def shorten(row: Result) -> Result:
+        reason = (
+            "captions are 18% shorter than fp32's, which takes another time for that alone: compare at equal length"
+        )
+        return replace(with_quality(row, caption_length_mean=8.0), status=Status.INVALID, reason=reason)
+
+    assert kinds(change(keep(results, BASELINE, INT8_ONNX), INT8_ONNX, shorten)) == {CautionKind.INVALID}
 
 
 def test_unknown_noise_floor_is_a_caution(results: Results) -> None:
