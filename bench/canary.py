@@ -34,7 +34,9 @@ class Canary:
     def __init__(self, reference: float | None, *, threads: int, patience_seconds: float) -> None:
         self.reference = reference
         self.patience_seconds = patience_seconds
-        self.readings: list[float] = []
+        self.last_was_clean = True  # whether the sample before the last `wait` ended at full speed
+        self._before: list[float] = []
+        self._after: list[float] = []
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._threads = threads
 
@@ -45,23 +47,29 @@ class Canary:
         return max(self._pool.map(lambda _: _loop_seconds(), range(self._threads)))
 
     def wait(self) -> None:
-        """Return when the machine runs at full speed, or patience is at an end; the last reading is kept."""
+        """Return when the machine runs at full speed, or patience is at an end; between two samples.
+
+        The first reading tells how the last sample ended, the last one how the next begins.
+        """
         start = time.perf_counter()
         reading = self.read()
-        while self.reference and reading > TOLERANCE * self.reference:
-            waited = time.perf_counter() - start
-            if waited >= self.patience_seconds:
-                break
+        self._after.append(reading)
+        self.last_was_clean = not self._is_slow(reading) or not self.patience_seconds
+        while self._is_slow(reading) and time.perf_counter() - start < self.patience_seconds:
             time.sleep(_PAUSE_SECONDS)
             reading = self.read()
         self.patience_seconds = max(0.0, self.patience_seconds - (time.perf_counter() - start))
-        self.readings.append(reading)
+        self._before.append(reading)
 
-    def take_readings(self) -> list[float]:
-        """The readings before each sample since the last call, and one after the last sample."""
-        readings = [*self.readings, self.read()]
-        self.readings = []
-        return readings
+    def take_readings(self) -> list[tuple[float, float]]:
+        """The readings before and after each sample since the last call."""
+        after = [*self._after[1:], self.read()] if self._before else []
+        pairs = list(zip(self._before, after, strict=True))
+        self._before, self._after = [], []
+        return pairs
+
+    def _is_slow(self, reading: float) -> bool:
+        return self.reference is not None and reading > TOLERANCE * self.reference
 
 
 def best_of(readings: list[float]) -> float:

@@ -37,7 +37,6 @@ class Job:
     images: tuple[str, ...]
     seconds: float = 0.0  # of timing in this process, over all phases
     samples: int = 1  # whole captions at least
-    maximum_samples: int = 1000  # of a phase: beyond it a sample is the mean of more calls
     warmup: int = 3
     phases: tuple[Phase, ...] = tuple(Phase)  # to time; those that the artifact does not have are left out
     forced_steps: int = 0  # of every caption of equal length

@@ -59,8 +59,15 @@ class TimedCaptioner:
         self.captions: dict[str, str] = {}
         self.canary = Canary(job.canary, threads=job.threads, patience_seconds=PATIENCE * job.seconds)
         self._files = list(job.read_images())
-        self._next = itertools.cycle(range(len(self._files)))
+        self._next = self._order()
         _pin(job.cpus)
+
+    def _order(self) -> Iterator[int]:
+        """The images in turn; one whose sample ended on a slowed machine comes once more, so that each counts alike."""
+        for index in itertools.cycle(range(len(self._files))):
+            yield index
+            while not self.canary.last_was_clean:
+                yield index
 
     def load(self) -> None:
         """Files -> sessions."""
@@ -165,14 +172,13 @@ class TimedCaptioner:
 
 
 def rounds_and_calls(
-    call: Callable[[], object], canary: Canary, *, seconds: float, minimum: int, maximum: int, warmup: int
+    call: Callable[[], object], canary: Canary, *, seconds: float, minimum: int, warmup: int
 ) -> tuple[int, int]:
     """(samples, calls per sample) that fill `seconds`, from the fastest of some warm-up calls at full speed."""
     fastest = min(_timed_calls(call, canary, max(warmup, 1)))
     canary.take_readings()
-    calls = max(1, math.ceil(max(SAMPLE_SECONDS, seconds / maximum) / fastest))
-    rounds = math.ceil(seconds / (fastest * calls))
-    return min(max(rounds, minimum), maximum), calls
+    calls = math.ceil(SAMPLE_SECONDS / fastest)
+    return max(math.ceil(seconds / (fastest * calls)), minimum), calls
 
 
 def _timed_calls(call: Callable[[], object], canary: Canary, count: int) -> Iterator[float]:

@@ -12,7 +12,10 @@ from bench.latency import SHARES
 from bench.result import Disturbance, Phase
 from bench.statistics import Rounds
 
-# Five digits: far below the clock's and the machine's noise, and results.json stays small.
+# Raw samples of whole captions that a row keeps in all its rounds, and of another phase: results.json stays small.
+MAXIMUM_SAMPLES = 3600
+MAXIMUM_PHASE_SAMPLES = 720
+# Five digits: far below the clock's and the machine's noise.
 _DIGITS = 5
 
 
@@ -40,7 +43,7 @@ def read_timed(paths: Sequence[Path], reference: float) -> Timed:
     disturbance = merge([Disturbance(**table["disturbance"]) for table in tables], [t["seconds"] for t in tables])
     slowed = _share_left_out(rounds.get(Phase.CAPTION, []))
     return Timed(
-        seconds={phase: _kept(found) for phase, found in rounds.items()},
+        seconds={phase: _kept(phase, found) for phase, found in rounds.items()},
         total_seconds=sum(r.seconds for phase in SHARES for r in rounds.get(phase, ())),
         differing=sorted({image for benchmark in steady for image in benchmark["extra_info"].get("differing", ())}),
         disturbance=Disturbance(
@@ -55,7 +58,7 @@ def best_reading(paths: Iterable[Path], calibrated: float) -> float:
     found = [calibrated]
     for path in paths:
         benchmarks = json.loads(path.read_text(encoding="utf-8"))["benchmarks"]
-        found.append(best_of([reading for b in benchmarks for reading in b["extra_info"]["canary"]]))
+        found.append(best_of([reading for b in benchmarks for pair in b["extra_info"]["canary"] for reading in pair]))
     return min(found)
 
 
@@ -74,13 +77,21 @@ def _round(table: Mapping[str, Any], phase: Phase, reference: float) -> _Round:
         return _Round((), (), 0.0)
     calls, canary = benchmark["extra_info"]["calls"], benchmark["extra_info"]["canary"]
     data = [(float(f"{value / calls:.{_DIGITS}g}"), i) for i, value in enumerate(benchmark["stats"]["data"])]
-    clean = tuple(value for value, i in data if is_clean(canary[i], canary[i + 1], reference))
+    clean = tuple(value for value, i in data if is_clean(*canary[i], reference))
     return _Round(clean, tuple(value for value, _ in data), sum(clean) * calls)
 
 
-def _kept(rounds: Sequence[_Round]) -> list[tuple[float, ...]]:
+def _kept(phase: Phase, rounds: Sequence[_Round]) -> list[tuple[float, ...]]:
     """The clean samples of each round; all samples where the machine was never at full speed."""
-    return [r.clean for r in rounds] if any(r.clean for r in rounds) else [r.every for r in rounds]
+    maximum = MAXIMUM_SAMPLES if phase is Phase.CAPTION else MAXIMUM_PHASE_SAMPLES
+    found = [r.clean for r in rounds] if any(r.clean for r in rounds) else [r.every for r in rounds]
+    return [thinned(samples, max(1, maximum // len(rounds))) for samples in found]
+
+
+def thinned(samples: tuple[float, ...], maximum: int) -> tuple[float, ...]:
+    """Every k-th sample, at most `maximum`. An odd k meets all images of a cycle whose length is a power of two."""
+    step = -(-len(samples) // maximum) or 1
+    return samples[:: step + 1 - step % 2]
 
 
 def _share_left_out(rounds: Sequence[_Round]) -> float:

@@ -22,8 +22,6 @@ TIMING_VERSION = 3
 # How long to time is planned from the fastest warm-up call; a little more makes sure that the seconds come together.
 MARGIN = 1.3
 TIMED_IMAGES = 16
-# Raw samples of whole captions that a row keeps: more say no more, and results.json keeps them all.
-MAXIMUM_SAMPLES = 1200
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,6 @@ def timing_job(job: Job, plan: RunPlan) -> Job:
         job,
         seconds=plan.minimum_seconds / plan.rounds * MARGIN,
         samples=-(-plan.minimum_samples // plan.rounds),
-        maximum_samples=max(1, MAXIMUM_SAMPLES // plan.rounds),
         warmup=plan.warmup,
         cpus=plan.cpus,
     )

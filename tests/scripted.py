@@ -11,15 +11,20 @@ CALM = Disturbance(other_cores=0.0, stolen_cores=0.0, throttled=0.0)
 
 
 def write_round(
-    path: Path, data: list[float], *, calls: int = 3, canary: list[float] | None = None, disturbance: Disturbance = CALM
+    path: Path,
+    data: list[float],
+    *,
+    calls: int = 3,
+    canary: list[tuple[float, float]] | None = None,
+    disturbance: Disturbance = CALM,
 ) -> None:
     """What the harness and the launcher write: captions of so many seconds, and what the canary read beside them."""
-    readings = canary or [1.0] * (len(data) + 1)
+    readings = canary or [(1.0, 1.0)] * len(data)
     caption = {
         "stats": {"data": data},
         "extra_info": {"phase": "caption", "calls": calls, "differing": [], "canary": readings},
     }
-    idle = {"stats": {"data": [0.001]}, "extra_info": {"phase": None, "calls": 1000, "canary": [1.0, 1.0]}}
+    idle = {"stats": {"data": [0.001]}, "extra_info": {"phase": None, "calls": 1000, "canary": [(1.0, 1.0)]}}
     table = {"benchmarks": [caption, idle], "seconds": 1.0, "disturbance": asdict(disturbance)}
     path.write_text(json.dumps(table))
 
