@@ -69,7 +69,12 @@ class Launcher:
     def run(self, runtime: str, arguments: Sequence[str]) -> str:
         """What a runtime's interpreter prints when it is given `arguments`. Raises WorkerError."""
         # A pytest around this process (PYTEST_XDIST_WORKER, PYTEST_ADDOPTS) is not the harness's business.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        # Without bytecode a worker compiles its runtime anew each time: seconds for TensorFlow.
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("PYTEST_") and name != "PYTHONDONTWRITEBYTECODE"
+        }
         environment = inherited | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:
             done = subprocess.run(

@@ -39,7 +39,7 @@ def judge(plan: RunPlan, evidence: Evidence) -> tuple[Status, str]:
     if plan.quick:
         return Status.QUICK, "measured with --quick: run again without it before deciding"
     if evidence.disturbed:
-        return Status.INVALID, f"{evidence.disturbed} while it was timed: stop them and measure again"
+        return Status.INVALID, f"{evidence.disturbed} while it was timed: measure again when it is calm"
     few = _too_few(plan, evidence)
     if few:
         return Status.QUICK, few

@@ -112,6 +112,7 @@ def test_import_is_measured_in_processes_of_its_own(
     assert (cost.version, cost.install_bytes) == ("1.0", 200)
     assert cost.import_seconds >= 0.02
     assert cost.import_rss_bytes > 30 * 2**20
+    assert not list((tmp_path / "site").rglob("__pycache__"))  # the environment stays as it was
     assert "heavy_package" not in sys.modules
 
 
