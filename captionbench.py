@@ -132,6 +132,7 @@ def bench(
     threads: Annotated[
         int, typer.Option("--threads", min=0, help="Threads of every runtime. [default: the suite's]")
     ] = 0,
+    cpus: Annotated[str, typer.Option("--cpus", help="Logical CPUs to time on: 0 or 0,1. [default: all]")] = "",
     python: PythonOption = None,
 ) -> None:
     """Build what is missing, measure it on every runtime, and write the report."""
@@ -143,7 +144,8 @@ def bench(
 
     loaded = quick_suite(load_suite(suite)) if quick else load_suite(suite)
     folder = out or Path("reports/runs") / loaded.name
-    options = Options(data, quick, threads, _reproduce(suite, quick=quick, threads=threads))
+    command = _reproduce(suite, quick=quick, threads=threads, cpus=cpus)
+    options = Options(data, quick, threads, _numbers(cpus), command)
     results = run_suite(loaded, _store(store), Launcher(_pythons(python or [])), folder, options)
     report = write_report(results)
     print_summary(results)
@@ -284,10 +286,10 @@ def inspect(
 def sensitivity(
     row: Annotated[
         str, typer.Option("--row", help="RECIPE @ RUNTIME of the suite.")
-    ] = "scenes.onnx.fp32 @ onnxruntime",
+    ] = "scenes.tflite.int8_static.fused @ tflite",
     comparisons: Annotated[int, typer.Option("--comparisons", min=1, help="Of the artifact against itself.")] = 40,
     slowed: Annotated[int, typer.Option("--slowed", min=0, help="Of them also against itself slowed down.")] = 20,
-    suite: SuiteOption = "scenes",
+    suite: SuiteOption = "fused",
     data: DataOption = None,
     store: StoreOption = None,
     out: Annotated[Path, typer.Option("--out", help="The JSON to write.")] = Path("reports/runs/sensitivity.json"),
@@ -356,10 +358,21 @@ def _pythons(pairs: list[str]) -> dict[str, Path]:
     return pythons
 
 
-def _reproduce(suite: str, *, quick: bool, threads: int) -> str:
+def _numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers between commas. Raises ConfigError."""
+    from models.errors import ConfigError
+
+    try:
+        return tuple(int(number) for number in text.split(",") if text)
+    except ValueError:
+        raise ConfigError(f"--cpus takes numbers of CPUs, as in 0,1; received '{text}'.") from None
+
+
+def _reproduce(suite: str, *, quick: bool, threads: int, cpus: str) -> str:
     """The command that makes this run again; paths of this machine stay out of it."""
     options = ([] if suite == "scenes" else ["--suite", suite]) + ["--quick"] * quick
     options += ["--threads", str(threads)] if threads else []
+    options += ["--cpus", cpus] if cpus else []
     return "nox -s bench" + (f" -- {' '.join(options)}" if options else "")
 
 

@@ -41,6 +41,7 @@ class Options:
     data: Path | None = None
     quick: bool = False
     threads: int = 0  # 0: the suite's
+    cpus: tuple[int, ...] = ()  # to time on; (): the suite's
     command: str = ""
 
 
@@ -191,8 +192,7 @@ def _rows(
 
 def _plan(suite: Suite, options: Options) -> RunPlan:
     plan = suite.table.plan
-    if options.threads:
-        plan = dataclasses.replace(plan, threads=options.threads)
+    plan = dataclasses.replace(plan, threads=options.threads or plan.threads, cpus=options.cpus or plan.cpus)
     if not options.quick:
         return plan
     return dataclasses.replace(

@@ -178,6 +178,7 @@ def test_help_lists_all_verbs() -> None:
         (["build", "--suite", "absent.toml"], "can't read suite absent.toml"),
         (["bench", "--python", "onxruntime=python3"], "Did you mean 'onnxruntime'?"),
         (["bench", "--python", "onnxruntime"], "--python takes RUNTIME=INTERPRETER"),
+        (["bench", "--cpus", "0,one"], "--cpus takes numbers of CPUs, as in 0,1; received '0,one'"),
         (["report", "absent/results.json"], "no results at absent/results.json"),
         (["caption", "absent", "a.jpg"], "no artifact 'absent'"),
         (["train", "--suite", "flickr8k", "--data", "absent"], "absent"),
