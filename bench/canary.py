@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-# Of the loop's best time: above it the machine is slowed. At full speed readings scatter by about 5 %, and the slow state
-# is 35 to 70 % above.
+# Of the loop's best time: above it the machine is slowed. At full speed readings scatter by about 5 %, and the slow
+# state is 35 to 70 % above.
 TOLERANCE = 1.10
 # The best time is a low quantile: a minimum would be the clock's luck.
 BEST_QUANTILE = 0.02
@@ -22,8 +22,8 @@ CALIBRATION_SECONDS = 4.0
 _PAUSE_SECONDS = 0.0005
 # Integer work with branches, about 30 us, without the interpreter's lock, so that threads run it at the same time.
 _TEXT = np.random.default_rng(2012).integers(97, 123, 4096, dtype=np.uint8).tobytes()
-# After a caption the caches and the branch predictor are the caption's: the first pass takes 1.8 times as long, the fourth
-# no longer than the hundredth. A slowed machine is slow in all of them.
+# After a caption the caches and the branch predictor are the caption's: the first pass takes 1.8 times as long, the
+# fourth no longer than the hundredth. A slowed machine is slow in all of them.
 _PASSES = 4
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from bench.result import Coverage, GraphProfile, Latency, Phase
+from bench.measurement import GraphProfile, Latency, Phase
+from bench.result import Coverage
 from convert.artifact import ENCODER, Artifact
 from convert.coverage import GraphCoverage
 from convert.ledger_parts import INTEGER, Arithmetic

@@ -14,7 +14,7 @@ from typing import Any, Self
 import psutil
 
 from bench.cgroups import throttled_seconds
-from bench.result import Disturbance
+from bench.measurement import Disturbance
 
 # An idle system's own threads, a shell and an editor take a few hundredths of a core. One busy process takes a whole
 # one, and still half of one where it has to share two cores with two threads that are timed.

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from bench.cgroups import container_limits
-from bench.result import Environment
+from bench.setting import Environment
 from convert.machine import isa_flags, parse_cpu_info, read_cpu_info
 
 _PROCESS_STATUS = Path("/proc/self/status")

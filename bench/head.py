@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.compression_record import Captioner, Compression
 from bench.constant_caption import best_constant_caption
 from bench.environment import describe_environment
-from bench.result import Captioner, Compression, ConstantCaption, Environment, Example, Result
+from bench.result import ConstantCaption, Example, Result
 from bench.result_file import from_json
+from bench.setting import Environment
 from convert.store import Entry
 from models.datasets import CaptionedImage, Dataset, Split
 from models.files import write_bytes_atomic

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.result import Phase
+from bench.measurement import Phase
 from bench.result_file import from_json
 from models.datasets import Dataset, open_dataset
 from models.files import write_text_atomic

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bench.canary import Canary
 from bench.captioning import FusedCaptioner, LoadedCaptioner, load_sessions
 from bench.job import Job
-from bench.result import Phase
+from bench.measurement import Phase
 from bench.runtimes import find_runtime
 from bench.runtimes.fake import IdleCaptioner
 from bench.runtimes.slowed import SlowedRuntime

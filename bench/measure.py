@@ -11,8 +11,9 @@ import numpy as np
 
 from bench.job import DatasetReference, Job
 from bench.launcher import Launcher
-from bench.result import GraphProfile, RunPlan
+from bench.measurement import GraphProfile
 from bench.row_profiles import profile_artifact
+from bench.setting import RunPlan
 from bench.suite import Cell
 from bench.timed import Timed
 from bench.timing import TIMING_VERSION, Timer, representative_images, timing_job

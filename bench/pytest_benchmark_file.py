@@ -7,8 +7,10 @@ from typing import Any
 import pytest_benchmark
 from pytest_benchmark.stats import Stats
 
-from bench.result import Environment, Latency, Phase, Result, Results, row_name
+from bench.measurement import Latency, Phase
+from bench.result import Result, Results, row_name
 from bench.result_file import compact_json
+from bench.setting import Environment
 from models.files import write_text_atomic
 
 BENCHMARKS_FILE = "benchmarks.json"

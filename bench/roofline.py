@@ -14,10 +14,11 @@ from typing import Any
 from bench.disturbance import Watch, is_disturbed, why_disturbed
 from bench.environment import describe_environment
 from bench.launcher import Launcher
-from bench.result import GraphWork, Roofline
+from bench.measurement import GraphWork
 from bench.roofline_kernels import INPUT, KERNELS_VERSION, PLAIN, PRECISIONS, Kernel, KernelSet, build_kernel
 from bench.roofline_worker import KernelFile, KernelJob, KernelTimes
 from bench.runtimes import find_runtime
+from bench.setting import Roofline
 from convert.artifact import Artifact
 from convert.ledger import SUFFIXES, Arithmetic, Part, ledger_of
 from convert.recipe import Format

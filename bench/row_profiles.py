@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.captioning import FusedCaptioner, LoadedCaptioner, load_sessions
+from bench.measurement import GraphProfile
 from bench.profiling import Hints, Profile, hints_of_coverage, profile_of
-from bench.result import GraphProfile
 from bench.runtimes import find_runtime
 from convert.artifact import ENCODER, Artifact, load_artifact
 from convert.recipe import Format, Graph

@@ -7,24 +7,12 @@ from bench.coverage import caption_coverage, stored_weight_bytes, time_int8
 from bench.disturbance import is_disturbed, why_disturbed
 from bench.latency import BATCHES
 from bench.measure import Captioned
+from bench.measurement import Difference, Disturbance, GraphProfile, Latency, Memory, Phase, Throughput
 from bench.parity import compare_captions
 from bench.quality import paired_differences, score_captions
-from bench.result import (
-    Difference,
-    Disturbance,
-    GraphProfile,
-    Latency,
-    Memory,
-    Part,
-    Phase,
-    Quality,
-    Result,
-    RunPlan,
-    Sizes,
-    Status,
-    Throughput,
-)
+from bench.result import Part, Quality, Result, Sizes, Status
 from bench.roofline import graph_work
+from bench.setting import RunPlan
 from bench.statistics import drift, paired_difference, repeat_gain, summarise
 from bench.suite import Cell
 from bench.timed import Timed

@@ -13,14 +13,16 @@ from bench.hashes import run_hashes
 from bench.head import choose_examples, constant_caption, describe_captioner, merge_environments
 from bench.launcher import Launcher, WorkerError
 from bench.measure import AGAIN, Bench, Captioned
+from bench.measurement import Difference, Phase
 from bench.parity import choose_twin
 from bench.pytest_benchmark_file import write_benchmarks
-from bench.result import Difference, Phase, Result, Results, RunPlan, Status
+from bench.result import Result, Results, Status
 from bench.result_file import write_results
 from bench.roofline import measure_rooflines
 from bench.rows import Measured, References, failed_row, measured_row
 from bench.runtime_cost import runtime_costs
 from bench.runtimes import find_runtime
+from bench.setting import RunPlan
 from bench.statistics import noise_floor, paired_difference
 from bench.suite import Cell, Suite
 from bench.timed import Timed
@@ -83,8 +85,11 @@ def run_suite(suite: Suite, store: Store, launcher: Launcher, out: Path, options
         rows=rows,
         noise=noise,
         harness_seconds=_harness_seconds(timed),
-        forced_steps=bench.forced_steps(cells, {cell: found.captioned for cell, found in measured.items()}),
-        runtime_costs=runtime_costs(store, launcher, versions),
+        forced_steps=bench.forced_steps(
+            {cell: found.artifact for cell, found in measured.items()},
+            {cell: found.captioned for cell, found in measured.items()},
+        ),
+        runtime_costs={} if plan.quick else runtime_costs(store, launcher, versions),
         rooflines=rooflines,
         hashes=run_hashes(suite, images, dataset.fingerprint),
     )

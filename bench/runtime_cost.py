@@ -16,9 +16,9 @@ import psutil
 from bench.disturbance import Watch, why_disturbed
 from bench.installed import installed_bytes
 from bench.launcher import Launcher
-from bench.result import RuntimeCost
 from bench.result_file import from_json
 from bench.runtimes import find_runtime, runtime_version
+from bench.setting import RuntimeCost
 from convert.store import Store
 from models.errors import CaptionbenchError, MissingPackageError
 from models.files import content_key

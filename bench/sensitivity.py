@@ -12,7 +12,8 @@ from bench.building import build_suite, dataset_reference
 from bench.disturbance import is_disturbed
 from bench.job import Job
 from bench.launcher import Launcher
-from bench.result import Difference, Phase, RunPlan
+from bench.measurement import Difference, Phase
+from bench.setting import RunPlan
 from bench.statistics import median_over_rounds, paired_difference
 from bench.suite import load_suite
 from bench.timed import Timed

@@ -14,7 +14,7 @@ from scipy.special import bdtr
 from scipy.stats import t as student_t
 from scipy.stats import wilcoxon
 
-from bench.result import Difference, Latency, Percentile
+from bench.measurement import Difference, Latency, Percentile
 
 FloatArray = NDArray[np.float64]
 Rounds = Sequence[Sequence[float]]  # seconds of each round, in time order

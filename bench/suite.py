@@ -11,8 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from bench.result import RunPlan
 from bench.runtimes import find_runtime, runtimes_for
+from bench.setting import RunPlan
 from convert.calibration import CalibrationPlan
 from convert.recipe import Format, Graph, Recipe, expand_recipes
 from models.compression.chain import NONE, canonical_technique

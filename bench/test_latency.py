@@ -10,7 +10,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.latency import BATCHES, SHARES, TimedCaptioner, rounds_and_calls
-from bench.result import Phase
+from bench.measurement import Phase
 
 IDLE_CALLS = 1000
 

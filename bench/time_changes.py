@@ -13,7 +13,8 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 
 from bench.change import Change, Metric, Verdict
-from bench.result import Difference, Phase, Result, Results, Status, row_name
+from bench.measurement import Difference, Phase
+from bench.result import Result, Results, Status, row_name
 from bench.statistics import Rounds, round_medians
 
 # A smaller share is not worth an alarm on machines that others share.

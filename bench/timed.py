@@ -9,7 +9,7 @@ from typing import Any
 from bench.canary import best_of, is_clean
 from bench.disturbance import merge
 from bench.latency import SHARES
-from bench.result import Disturbance, Phase
+from bench.measurement import Disturbance, Phase
 from bench.statistics import Rounds
 
 # Raw samples of whole captions that a row keeps in all its rounds, and of another phase: results.json stays small.

@@ -11,7 +11,8 @@ import numpy as np
 from bench.disturbance import is_disturbed
 from bench.job import Job
 from bench.launcher import Launcher, WorkerError
-from bench.result import Disturbance, RunPlan
+from bench.measurement import Disturbance
+from bench.setting import RunPlan
 from bench.timed import Timed, best_reading, read_timed
 from convert.store import Store
 from models.files import content_key

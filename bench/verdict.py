@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from bench.result import RunPlan, Status
+from bench.result import Status
+from bench.setting import RunPlan
 
 # Shares. A row whose medians moved more than this while it was timed measured the machine, and a
 # repeated image that is faster than fresh ones by more than this was remembered, not computed.

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bench.result import Phase, Result, Results, Status, row_name
+from bench.measurement import Phase
+from bench.result import Result, Results, Status, row_name
 from reports.comparison import (
     Comparison,
     beats_constant,

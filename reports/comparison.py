@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.measurement import Latency, Phase
 from bench.quality import COLLAPSED_SHARE
-from bench.result import Latency, Phase, Quality, Result, Results, row_name
+from bench.result import Quality, Result, Results, row_name
 from reports.speed import MEASURED as MEASURED
 from reports.speed import SpeedUp, speed_up
 

@@ -1,6 +1,6 @@
 """What compression in Keras reached and cost: one line for each technique of each chain. Pure."""
 
-from bench.result import Captioner, Compression, Reached
+from bench.compression_record import Captioner, Compression, Reached
 from reports.report import Report
 from reports.text import DASH, name_text, percent, score, table
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from bench.result import Captioner
+from bench.compression_record import Captioner
 from convert.recipe import Graph
 from reports.captions import divergence_table, parity_table, render_examples
 from reports.compression import compression_section

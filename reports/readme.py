@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from bench.result import Phase, Result, Results, row_name
+from bench.measurement import Phase
+from bench.result import Result, Results, row_name
 from bench.result_file import read_results
 from convert.recipe import Graph
 from models.errors import ConfigError

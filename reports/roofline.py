@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bench.result import GraphWork, Phase, Result, Roofline
+from bench.measurement import GraphWork, Phase
+from bench.result import Result
+from bench.setting import Roofline
 from convert.artifact import ENCODER
 from convert.ledger_parts import INTEGER
 from convert.recipe import Graph

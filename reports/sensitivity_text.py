@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.sensitivity import ALLOWED, REQUIRED, Check
+from reports.terminal import LOG_WIDTH
 
 
 def print_checks(checks: Sequence[Check]) -> None:
@@ -22,10 +23,13 @@ def print_checks(checks: Sequence[Check]) -> None:
         "disturbed",
         "",
     ):
-        table.add_column(header, justify="right" if header else "left")
+        table.add_column(header, no_wrap=True, justify="right" if header else "left")
     for check in checks:
         table.add_row(*_cells(check))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=LOG_WIDTH)
+    console.print(table)
 
 
 def _cells(check: Check) -> list[str]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from bench.result import Phase, Result, Results
+from bench.measurement import Phase
+from bench.result import Result, Results
 from convert.artifact import ENCODER
 from convert.recipe import Graph
 from convert.scheme import Precision, Scheme, parse_scheme

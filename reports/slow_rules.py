@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.coverage import integer_time
-from bench.result import GraphProfile, Result
+from bench.measurement import GraphProfile
+from bench.result import Result
 from convert.machine import MachineKind, machine_kind
 from convert.scheme import Integers, Layout, Precision, Scheme
 from reports.text import microseconds, percent

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from bench.coverage import integer_time
-from bench.result import Environment, GraphProfile
+from bench.measurement import GraphProfile
+from bench.setting import Environment
 from convert.machine import MachineKind, machine_kind
 from reports.comparison import Comparison, full_precision_twin
 from reports.report import Report

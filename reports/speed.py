@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bench.result import Difference, Latency, Phase, Result, Results, Status, row_name
+from bench.measurement import Difference, Latency, Phase
+from bench.result import Result, Results, Status, row_name
 from bench.statistics import paired_difference
 
 MEASURED = frozenset({Status.VALID, Status.QUICK})

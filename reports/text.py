@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import quote
 
-from bench.result import Latency
+from bench.measurement import Latency
 
 DASH = "–"  # a value that was not reached; the status column says why
 SAME = "≈"  # no difference that the run can tell from noise

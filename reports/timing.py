@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.result import Latency, Percentile, Phase, Throughput
+from bench.measurement import Latency, Percentile, Phase, Throughput
 from reports.comparison import Comparison
 from reports.report import Report
 from reports.text import DASH, interval, median_with_interval, megabytes, milliseconds, name_text, table

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from bench.result import Disturbance, Results
+from bench.measurement import Disturbance
+from bench.result import Results
 from reports.report import Report
 from reports.speed import MEASURED
 from reports.text import (

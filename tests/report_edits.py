@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from bench.result import Latency, Phase, Result, Results, row_name
+from bench.measurement import Latency, Phase
+from bench.result import Result, Results, row_name
 
 GOLDEN = Path(__file__).parent / "golden"
 BASELINE = "flickr8k.saved_model.fp32 @ tensorflow"

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench.launcher import Launcher, WorkerError
-from bench.result import Disturbance
+from bench.measurement import Disturbance
 
 CALM = Disturbance(other_cores=0.0, stolen_cores=0.0, throttled=0.0)
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from conftest import TINY_SCENES, tiny_spec
 
+from bench.measurement import Phase
 from bench.pictures import read_picture
-from bench.result import Phase, Status
+from bench.result import Status
 from bench.result_file import read_results
 from convert.artifact import Artifact
 from convert.recipe import Format, Recipe

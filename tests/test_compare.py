@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 
 from bench.change import Change, Changes, Metric, Outcome, Verdict
 from bench.changes import find_changes
+from bench.measurement import Phase
 from bench.pytest_benchmark_file import write_benchmarks
-from bench.result import Coverage, Phase, Result, Results, RunPlan, Status, row_name
+from bench.result import Coverage, Result, Results, Status, row_name
 from bench.result_file import read_results, write_results
 from bench.score_changes import changed_captions, difference_ci95
+from bench.setting import RunPlan
 from bench.statistics import summarise
 from bench.time_changes import unpaired_difference
 from bench.verdict import Evidence, judge

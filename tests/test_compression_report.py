@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.result import Captioner, Compression, Part, Reached, Result, Results, row_name
+from bench.compression_record import Captioner, Compression, Reached
+from bench.result import Part, Result, Results, row_name
 from bench.result_file import read_results, write_results
 from reports.cautions import CautionKind
 from reports.comparison import full_precision_twin

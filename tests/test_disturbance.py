@@ -21,7 +21,7 @@ from bench.disturbance import (
     read_counters,
     why_disturbed,
 )
-from bench.result import Disturbance
+from bench.measurement import Disturbance
 
 START = Counters(clock=100.0, busy=5000.0, own=40.0, stolen=7.0, throttled=2.0)
 CALM = Disturbance(0.0, 0.0, 0.0)

@@ -16,8 +16,8 @@ from bench.job import DatasetReference, Job
 from bench.latency import FUSED_PHASES, TimedCaptioner
 from bench.launcher import Launcher
 from bench.measure import Bench
-from bench.result import RunPlan
 from bench.runtimes import find_runtime, runtimes_for
+from bench.setting import RunPlan
 from bench.suite import Cell
 from convert.artifact import Artifact, load_artifact
 from convert.build import ArtifactBuilder

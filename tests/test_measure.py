@@ -15,9 +15,10 @@ from bench.job import DatasetReference, Job
 from bench.latency import BATCHES, FUSED_PHASES, SHARES, TimedCaptioner, rounds_and_calls
 from bench.launcher import Launcher, WorkerError
 from bench.measure import AGAIN, Bench
-from bench.result import Phase, RunPlan
+from bench.measurement import Phase
 from bench.runtimes.fake import FakeRuntime
 from bench.runtimes.slowed import SlowedRuntime
+from bench.setting import RunPlan
 from bench.suite import Cell
 from bench.timed import Timed, read_timed, thinned
 from bench.timing import representative_images, schedule

@@ -21,7 +21,8 @@ from report_edits import (
     with_quality,
 )
 
-from bench.result import Difference, Disturbance, Latency, Phase, Result, Results, Status, row_name
+from bench.measurement import Difference, Disturbance, Latency, Phase
+from bench.result import Result, Results, Status, row_name
 from bench.result_file import read_results, write_results
 from reports.markdown import render_markdown
 from reports.readme import readme_block, study_block

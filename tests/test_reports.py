@@ -27,7 +27,8 @@ from report_edits import (
     with_quality,
 )
 
-from bench.result import Disturbance, Quality, Result, Results, Status, row_name
+from bench.measurement import Disturbance
+from bench.result import Quality, Result, Results, Status, row_name
 from bench.result_file import read_results, write_results
 from models.errors import MissingPackageError
 from reports import text

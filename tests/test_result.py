@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from bench.measurement import Phase
 from bench.pytest_benchmark_file import write_benchmarks
-from bench.result import FORMAT_VERSION, Phase, Result, Results, Status, row_name
+from bench.result import FORMAT_VERSION, Result, Results, Status, row_name
 from bench.result_file import read_results, write_results
 from models.errors import ArtifactError
 

@@ -9,13 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.launcher import Launcher
-from bench.result import GraphWork, Latency, Phase, Result, Results, Roofline, Status, row_name
+from bench.measurement import GraphWork, Latency, Phase
+from bench.result import Result, Results, Status, row_name
 from bench.result_file import read_results
 from bench.roofline import Pair, graph_work, limits_of, measure_rooflines
 from bench.roofline_kernels import PLAIN, Kernel, KernelSet, build_kernel
 from bench.roofline_kernels import _keras_model as keras_model
 from bench.roofline_worker import KernelFile, KernelJob, time_kernels
 from bench.runtimes import find_runtime
+from bench.setting import Roofline
 from convert.artifact import ENCODER, Artifact
 from convert.ledger import ledger_of
 from convert.recipe import Format, Graph, Recipe

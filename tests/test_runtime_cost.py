@@ -10,7 +10,7 @@ import pytest
 from bench import disturbance
 from bench.installed import installed_bytes, required_packages
 from bench.launcher import Launcher
-from bench.result import Disturbance
+from bench.measurement import Disturbance
 from bench.runtime_cost import measure_cost, runtime_costs
 from bench.runtimes import RUNTIMES
 from bench.runtimes.fake import FakeRuntime

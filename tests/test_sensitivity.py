@@ -10,7 +10,7 @@ import pytest
 from scripted import ScriptedLauncher, write_round
 
 from bench.job import DatasetReference, Job
-from bench.result import Difference
+from bench.measurement import Difference
 from bench.sensitivity import (
     NOISE_THRESHOLD,
     PILOT_ROUNDS,

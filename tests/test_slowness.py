@@ -11,8 +11,9 @@ from bench.coverage import time_int8
 from bench.launcher import Launcher, WorkerError
 from bench.litert_kernels import kernel_work
 from bench.litert_profiler import read_summary, typical_times
+from bench.measurement import GraphProfile, Latency, Phase
 from bench.profiling import Work
-from bench.result import GraphProfile, Latency, Part, Phase, Result, Results, Status
+from bench.result import Part, Result, Results, Status
 from bench.result_file import read_results
 from bench.row_profiles import profile_artifact
 from convert.artifact import ENCODER, Artifact

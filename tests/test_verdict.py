@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from bench.result import RunPlan, Status
+from bench.result import Status
+from bench.setting import RunPlan
 from bench.verdict import Evidence, judge
 
 PLAN = RunPlan(minimum_samples=64, minimum_seconds=10.0)
