@@ -77,7 +77,7 @@ def _round(table: Mapping[str, Any], phase: Phase, reference: float) -> _Round:
         return _Round((), (), 0.0)
     calls, canary = benchmark["extra_info"]["calls"], benchmark["extra_info"]["canary"]
     data = [(float(f"{value / calls:.{_DIGITS}g}"), i) for i, value in enumerate(benchmark["stats"]["data"])]
-    clean = tuple(value for value, i in data if is_clean(*canary[i], reference))
+    clean = tuple(value for value, i in data if is_clean(canary[i][0], canary[i][1], reference))
     return _Round(clean, tuple(value for value, _ in data), sum(clean) * calls)
 
 
