@@ -64,6 +64,8 @@ def find_cautions(results: Results, rows: Rows, baseline: Comparison | None) -> 
 
 def _quick(results: Results, rows: Rows, baseline: Comparison | None) -> Iterator[Caution]:
     remedy = "Run again without `--quick` before you compare speeds."
+    if not results.run_plan.quick:
+        remedy = "Measure again on a calmer machine, or for longer, before you compare these speeds."
     yield from _by_reason(CautionKind.QUICK, Status.QUICK, rows, remedy)
 
 

@@ -13,6 +13,7 @@ from reports.slow_rules import RULES, Half
 from reports.text import enumerate_names, escape, milliseconds, name_text, percent
 
 CAUSES = 2  # told at most
+SAME_SPEED = 1.05  # a half within 5 % of its twin is not called slower: medians of one artifact differ by 2 to 4 %
 
 
 def explain_slower(item: Comparison, twin: Comparison, results: Results) -> str:
@@ -52,7 +53,7 @@ def _where(half: Half) -> str:
     if half.seconds is None or half.twin_seconds is None:
         return ""
     times = f"{milliseconds(half.seconds)} ms, against {milliseconds(half.twin_seconds)} ms in fp32"
-    if half.seconds <= half.twin_seconds:
+    if half.seconds <= SAME_SPEED * half.twin_seconds:
         return f"Neither half is slower by itself: a run of the {half.graph} takes {times}."
     return f"It is the {half.graph} that is slower: {times}."
 
