@@ -137,7 +137,8 @@ def bench(
 ) -> None:
     """Build what is missing, measure it on every runtime, and write the report."""
     from bench.launcher import Launcher
-    from bench.run import Options, run_suite
+    from bench.preparing import Options
+    from bench.run import run_suite
     from bench.suite import load_suite, quick_suite
     from reports.terminal import print_summary
     from reports.write import write_report
@@ -145,11 +146,76 @@ def bench(
     loaded = quick_suite(load_suite(suite)) if quick else load_suite(suite)
     folder = out or Path("reports/runs") / loaded.name
     command = _reproduce(suite, quick=quick, threads=threads, cpus=cpus)
-    options = Options(data, quick, threads, _numbers(cpus), command)
+    options = Options(data, quick, threads=threads, cpus=_numbers(cpus), command=command)
     results = run_suite(loaded, _store(store), Launcher(_pythons(python or [])), folder, options)
     report = write_report(results)
     print_summary(results)
     typer.echo(f"report: {report}")
+
+
+@app.command(epilog="Example: captionbench parity --suite scenes")
+def parity(
+    suite: SuiteOption = "scenes",
+    data: DataOption = None,
+    store: StoreOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of what it writes. [default: reports/runs/SUITE-parity]")
+    ] = None,
+    row: Annotated[list[str] | None, typer.Option("--row", help="RECIPE @ RUNTIME. Repeatable. [default: all]")] = None,
+    reference: Annotated[
+        str, typer.Option("--reference", help="The row to compare with. [default: fp32 Keras, or a row's fp32 twin]")
+    ] = "",
+    images: Annotated[int, typer.Option("--images", min=0, help="Test images. [default: all]")] = 0,
+    threads: Annotated[
+        int, typer.Option("--threads", min=0, help="Threads of every runtime. [default: the suite's]")
+    ] = 0,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Leave the reference's tensors and captions here for other machines.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Check --artifact against what --save left; needs no TensorFlow.")
+    ] = None,
+    artifact: Annotated[
+        str, typer.Option("--artifact", help="With --against: an artifact's folder, or its name.")
+    ] = "",
+    runtime: Annotated[str, typer.Option("--runtime", "-r", help="With --against. [default: by format]")] = "",
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="Find the first layer of --row that leaves the tolerance of --reference.")
+    ] = False,
+    python: PythonOption = None,
+) -> None:
+    """Do captions match across runtimes, on the same file and on the same tensor, and where they don't, why?
+
+    \b
+    Ends with status
+      0  every fp32 and fp16 row says what its reference says, but for proven ties
+      1  one of them differs otherwise, or --bisect found a layer
+      2  bad input: unknown rows, or rows that can't be compared
+    """
+    from bench.launcher import Launcher
+    from bench.parity.command import Selection, check_against, run_parity, save_golden
+    from bench.parity.shown import parity_status
+    from bench.preparing import Options
+    from bench.suite import load_suite
+    from reports.parity_page import print_parity, write_parity_page
+
+    launcher, kept = Launcher(_pythons(python or [])), _store(store)
+    command = _reproduce_parity(suite, row or [], reference, images)
+    if against:
+        found = check_against(kept, launcher, against, artifact, runtime, threads or 1, "")
+    else:
+        loaded = load_suite(suite)
+        options = Options(data, images=images, threads=threads, command=command)
+        if save:
+            save_golden(loaded, kept, launcher, save, options, reference)
+            typer.echo(f"saved: {save}")
+            return
+        folder = out or Path("reports/runs") / f"{loaded.name}-parity"
+        selection = Selection(tuple(dict.fromkeys(row or ())), reference)
+        found = run_parity(loaded, kept, launcher, folder, options, selection)
+        typer.echo(f"page: {write_parity_page(found, folder)}")
+    print_parity(found)
+    raise typer.Exit(parity_status(found.rows))
 
 
 @app.command(epilog="Example: captionbench matrix --out docs/matrix.md")
@@ -374,6 +440,15 @@ def _reproduce(suite: str, *, quick: bool, threads: int, cpus: str) -> str:
     options += ["--threads", str(threads)] if threads else []
     options += ["--cpus", cpus] if cpus else []
     return "nox -s bench" + (f" -- {' '.join(options)}" if options else "")
+
+
+def _reproduce_parity(suite: str, rows: list[str], reference: str, images: int) -> str:
+    """The command that compares these rows again; paths of this machine stay out of it."""
+    options = [] if suite == "scenes" else ["--suite", suite]
+    options += [part for row in rows for part in ("--row", f"'{row}'")]
+    options += ["--reference", f"'{reference}'"] if reference else []
+    options += ["--images", str(images)] if images else []
+    return "nox -s parity" + (f" -- {' '.join(options)}" if options else "")
 
 
 def main() -> None:

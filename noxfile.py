@@ -51,6 +51,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", requires=ENVIRONMENTS)
+def parity(session: nox.Session) -> None:
+    """Do captions match across runtimes, and where they don't, why: nox -s parity [-- --suite flickr8k --data DIR]."""
+    pythons = [f"--python={name}={_python(session, env)}" for name, env in RUNTIME_SESSIONS.items()]
+    _captionbench(session, "parity", *pythons, *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=ENVIRONMENTS)
 def sensitivity(session: nox.Session) -> None:
     """Check the harness: A/A comparisons, and slowdowns of 5 and 10 % that must be found. About an hour, quiet."""
     pythons = [f"--python={name}={_python(session, env)}" for name, env in RUNTIME_SESSIONS.items()]

@@ -8,12 +8,12 @@ from typing import Any
 from bench.compression_record import Captioner, Compression
 from bench.constant_caption import best_constant_caption
 from bench.environment import describe_environment
+from bench.published_pictures import write_pictures
 from bench.result import ConstantCaption, Example, Result
 from bench.result_file import from_json
 from bench.setting import Environment
 from convert.store import Entry
 from models.datasets import CaptionedImage, Dataset, Split
-from models.files import write_bytes_atomic
 
 EXAMPLES = 6
 PACKAGES = (
@@ -69,8 +69,4 @@ def choose_examples(
 def _example(dataset: Dataset, image: CaptionedImage, out: Path) -> Example:
     if not dataset.may_publish_images:
         return Example(image.id, (), "")
-    encoded = dataset.read(image.id)
-    suffix = ".png" if encoded.startswith(b"\x89PNG") else ".jpg"
-    name = f"images/{Path(image.id).stem}{suffix}"
-    write_bytes_atomic(out / name, encoded)
-    return Example(image.id, image.references, name)
+    return Example(image.id, image.references, write_pictures(dataset, [image.id], out)[image.id])

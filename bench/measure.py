@@ -24,7 +24,7 @@ from models.decoding import Search
 from models.files import content_key
 
 # Raised when a change makes the same artifact caption in another way.
-CAPTION_VERSION = 2
+CAPTION_VERSION = 3
 
 AGAIN = ".again"  # marks the second measurement of one artifact, for the noise floor
 
@@ -38,6 +38,7 @@ class Captioned:
     peak_rss_bytes: int
     loaded_bytes: int
     runtime_version: str
+    pixels: Mapping[str, str]  # image -> hash of the tensor that it was prepared to
 
     def sentences(self, search: Search) -> dict[str, str]:
         """Caption by image."""
@@ -154,4 +155,11 @@ def _read_captioned(path: Path) -> Captioned:
     }
     with np.load(path.with_suffix(".npz")) as file:
         probe = {name: file[name] for name in file.files}
-    return Captioned(captions, probe, table["peak_rss_bytes"], table["loaded_bytes"], table["runtime_version"])
+    return Captioned(
+        captions,
+        probe,
+        table["peak_rss_bytes"],
+        table["loaded_bytes"],
+        table["runtime_version"],
+        table["pixels"],
+    )

@@ -3,7 +3,7 @@
 Units are in the names, raw samples are kept, and nothing is stored that can't be traced to them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -18,6 +18,7 @@ from bench.measurement import (
     Phase,
     Throughput,
 )
+from bench.parity.record import Parity, ParityRow
 from bench.setting import Environment, Roofline, RunPlan, RuntimeCost
 
 # History of the file format; a reader refuses what it does not know.
@@ -25,8 +26,9 @@ from bench.setting import Environment, Roofline, RunPlan, RuntimeCost
 #   2  captioners carry their technique, what it reached and what it cost; rows carry a note
 #   3  samples know their round, percentiles have intervals, differences are paired by rounds; rows say what disturbed
 #      them, where their time goes and what they compute; the head has hashes, load, runtimes' costs and limits
-FORMAT_VERSION = 3
-READABLE_VERSIONS = (1, 2, 3)
+#   4  captions that differ carry their cause, tensors how far they are apart; the head has pictures
+FORMAT_VERSION = 4
+READABLE_VERSIONS = (1, 2, 3, 4)
 
 
 class Status(StrEnum):
@@ -101,30 +103,6 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
-class Divergence:
-    """One image whose caption is not the reference runtime's."""
-
-    image: str
-    reference_caption: str
-    caption: str
-    first_step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Parity:
-    """Agreement with the reference row, string by string; shares are 0..1.
-
-    `max_abs_difference` is over the features and first logits of the same input tensors.
-    """
-
-    reference: str
-    captions_identical: float
-    tokens_identical: float
-    max_abs_difference: float | None
-    divergences: tuple[Divergence, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Result:
     """One artifact on one runtime. Fields that were not reached are None; `reason` says why."""
 
@@ -193,6 +171,7 @@ class Results:
     noise_floor: float | None  # relative difference that identical artifacts showed
     examples: tuple[Example, ...]
     rows: tuple[Result, ...]
+    pictures: Mapping[str, str] = field(default_factory=dict)  # image id -> path, of divergences that are shown
     noise: Difference | None = None  # of one artifact measured as two alternatives
     harness_seconds: float | None = None  # what timing a caption adds to it, measured with nothing to caption
     forced_steps: int = 0  # of CAPTION_FORCED
@@ -205,3 +184,18 @@ class Results:
 def row_name(row: Result) -> str:
     """The slug of a row: its recipe and where it ran."""
     return f"{row.recipe} @ {row.runtime}"
+
+
+def parity_rows(rows: Sequence[Result]) -> tuple[ParityRow, ...]:
+    """What rows say of parity."""
+    return tuple(
+        ParityRow(
+            row.recipe,
+            row.runtime,
+            (row.encoder.precision, row.decoder.precision),
+            row.parity,
+            row.parity_beam3,
+            row.reason if row.parity is None else "",
+        )
+        for row in rows
+    )

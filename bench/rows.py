@@ -8,7 +8,7 @@ from bench.disturbance import is_disturbed, why_disturbed
 from bench.latency import BATCHES
 from bench.measure import Captioned
 from bench.measurement import Difference, Disturbance, GraphProfile, Latency, Memory, Phase, Throughput
-from bench.parity import compare_captions
+from bench.parity.record import Parity
 from bench.quality import paired_differences, score_captions
 from bench.result import Part, Quality, Result, Sizes, Status
 from bench.roofline import graph_work
@@ -33,6 +33,7 @@ class Measured:
     captioned: Captioned
     timed: Timed | str  # or why timing failed
     profiles: Mapping[str, GraphProfile] = field(default_factory=dict)
+    parity: Mapping[Search, Parity] = field(default_factory=dict)  # with the row that its captions should equal
 
 
 def failed_row(cell: Cell, version: str, status: Status, reason: str, *, thread: str = "") -> Result:
@@ -55,20 +56,13 @@ def failed_row(cell: Cell, version: str, status: Status, reason: str, *, thread:
 
 
 def measured_row(
-    cell: Cell,
-    measured: Measured,
-    *,
-    plan: RunPlan,
-    references: References,
-    baseline: Measured | None,
-    twin: tuple[str, Captioned] | None,
+    cell: Cell, measured: Measured, *, plan: RunPlan, references: References, baseline: Measured | None
 ) -> Result:
-    """The row of a cell that ran under `plan`. `twin`: name and captions of the row that they should equal."""
+    """The row of a cell that ran under `plan`."""
     artifact, captioned, timed = measured.artifact, measured.captioned, measured.timed
     quality = _quality(captioned, baseline, references, Search.GREEDY)
     status, reason = _judge(plan, measured, baseline)
     empty = failed_row(cell, captioned.runtime_version, status, reason)
-    compared = {search: compare_captions(search, captioned, twin) for search in Search}
     row = replace(
         empty,
         size_bytes=Sizes(**artifact.size_bytes, weights=stored_weight_bytes(artifact)),
@@ -76,8 +70,8 @@ def measured_row(
         coverage=caption_coverage(artifact, quality.caption_length_mean if quality else 0.0),
         quality=quality,
         quality_beam3=_quality(captioned, baseline, references, Search.BEAM3),
-        parity=compared[Search.GREEDY],
-        parity_beam3=compared[Search.BEAM3],
+        parity=measured.parity.get(Search.GREEDY),
+        parity_beam3=measured.parity.get(Search.BEAM3),
         memory=Memory(captioned.peak_rss_bytes, captioned.loaded_bytes),
         profiles=measured.profiles,
         work=graph_work(artifact),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.captioning import FusedCaptioner, LoadedCaptioner, caption_all, load_sessions
+from bench.captioning import FusedCaptioner, LoadedCaptioner, load_sessions
 from bench.environment import describe_environment, peak_rss_bytes, resident_bytes
 from bench.job import Job
 from bench.runtimes import find_runtime, runtime_version
@@ -23,6 +23,7 @@ from convert.artifact import load_artifact
 from models.decoding import Caption
 from models.errors import CaptionbenchError
 from models.files import write_atomic, write_text_atomic
+from models.preprocessing import tensor_hash
 from models.vocabulary import START
 
 # Images whose tensors are kept to compare runtimes number by number.
@@ -35,15 +36,18 @@ def caption(job: Job, out: Path) -> None:
     before = _resident_with(runtime.module)
     with load_sessions(load_artifact(Path(job.artifact)), runtime, threads=job.threads) as loaded:
         grown = resident_bytes() - before
-        captions = {
-            image: {search: _described(loaded, caption) for search, caption in found.items()}
-            for image, found in caption_all(loaded, job.read_images(), loaded.searches)
-        }
+        captions, pixels = {}, {}
+        for image, encoded in job.read_images():
+            prepared = loaded.preprocess(encoded, image)
+            inputs = loaded.encode(prepared)
+            captions[image] = {s: _described(loaded, loaded.decode(inputs, s)[0]) for s in loaded.searches}
+            pixels[image] = tensor_hash(prepared[0])
         peak = peak_rss_bytes()
         probe = {} if isinstance(loaded, FusedCaptioner) else _probe(loaded, job)
     write_atomic(out.with_suffix(".npz"), lambda file: np.savez(file, **probe))  # type: ignore[arg-type]
     table = {
         "captions": captions,
+        "pixels": pixels,
         "peak_rss_bytes": peak,
         "loaded_bytes": grown,
         "runtime_version": runtime_version(runtime),

@@ -4,7 +4,8 @@ A step takes one token a row and the decoder's inputs, and returns logits and th
 captions in progress (images, or images x beam). NumPy only.
 """
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -72,7 +73,7 @@ def decode_greedy(step: Step, inputs: Tensors, *, max_length: int) -> list[Capti
     for _ in range(max_length):
         logits, state = step(token, current)
         current.update(state)
-        log_probabilities = _log_softmax(logits)
+        log_probabilities = log_softmax(logits)
         token = log_probabilities.argmax(axis=1).astype(np.int32)
         for row in np.flatnonzero(active):
             words[row].append(int(token[row]))
@@ -83,16 +84,37 @@ def decode_greedy(step: Step, inputs: Tensors, *, max_length: int) -> list[Capti
     return [Caption(tuple(ids), float(score)) for ids, score in zip(words, scores, strict=True)]
 
 
-def decode_beam(step: Step, inputs: Tensors, *, beam: int, max_length: int) -> list[Caption]:
-    """The best of `beam` captions kept in parallel for each image, scored per length**LENGTH_EXPONENT."""
+@dataclass(frozen=True, slots=True)
+class BeamStep:
+    """One step of one image's beam: token ids and total log-probability of what was considered, kept and ended."""
+
+    considered: tuple[Caption, ...]  # the best 3 * beam, best first
+    kept: tuple[Caption, ...]
+    ended: tuple[Caption, ...]  # in this step
+
+
+def decode_beam(
+    step: Step,
+    inputs: Tensors,
+    *,
+    beam: int,
+    max_length: int,
+    observe: Callable[[int, BeamStep], None] | None = None,
+) -> list[Caption]:
+    """The best of `beam` captions kept in parallel for each image, scored per length**LENGTH_EXPONENT.
+
+    `observe` is told each image's steps (its index in the batch, and what was kept).
+    """
     images = _row_count(inputs)
     current = {name: np.repeat(value, beam, axis=0) for name, value in inputs.items()}
     beams = [_Beam.start(beam) for _ in range(images)]
+    for index, started in enumerate(beams) if observe else ():
+        started.observe = functools.partial(observe, index) if observe else None
     for _ in range(max_length):
         tokens = np.concatenate([b.last_tokens() for b in beams])
         logits, state = step(tokens, current)
         current.update(state)
-        log_probabilities = _log_softmax(logits).reshape(images, beam, -1)
+        log_probabilities = log_softmax(logits).reshape(images, beam, -1)
         parents = np.concatenate(
             [b.advance(log_probabilities[i]) + i * beam for i, b in enumerate(beams)],
         )
@@ -109,6 +131,7 @@ class _Beam:
         self.ids = ids
         self.scores = scores
         self.ended: list[Caption] = []
+        self.observe: Callable[[BeamStep], None] | None = None
 
     @classmethod
     def start(cls, beam: int) -> "_Beam":
@@ -135,9 +158,27 @@ class _Beam:
                 self.ended.append(Caption(ids, float(totals[index])))
             elif word != END and len(kept) < beam:
                 kept.append((parent, ids, float(totals[index])))
+        if self.observe:
+            self.observe(self._describe(totals, words, kept))
         self.ids = [ids for _, ids, _ in kept]
         self.scores = np.array([score for _, _, score in kept])
         return np.array([parent for parent, _, _ in kept], np.intp)
+
+    def _describe(
+        self, totals: NDArray[np.float64], words: int, kept: Sequence[tuple[int, tuple[int, ...], float]]
+    ) -> BeamStep:
+        """This step; `self.ids` are still those that it continued."""
+        best = np.argsort(-totals, kind="stable")[: 3 * len(self.ids)]
+        length = len(self.ids[0]) + 1
+        return BeamStep(
+            tuple(
+                Caption((*self.ids[int(i) // words], int(i) % words), float(totals[i]))
+                for i in best
+                if np.isfinite(totals[i])
+            ),
+            tuple(Caption(ids, score) for _, ids, score in kept),
+            tuple(caption for caption in self.ended if len(caption.ids) == length),
+        )
 
     def is_settled(self) -> bool:
         """Whether enough captions have ended for the beam to be full of them."""
@@ -145,14 +186,15 @@ class _Beam:
 
     def best(self) -> Caption:
         alive = [Caption(ids, float(s)) for ids, s in zip(self.ids, self.scores, strict=True)]
-        return max(self.ended or alive, key=_normalised_score)
+        return max(self.ended or alive, key=normalised_score)
 
 
-def _normalised_score(caption: Caption) -> float:
+def normalised_score(caption: Caption) -> float:
+    """What a beam ranks its captions by."""
     return caption.log_probability / float(max(len(caption.ids), 1) ** LENGTH_EXPONENT)
 
 
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Log-probabilities in float64, FORBIDDEN words at minus infinity."""
     wide = logits.astype(np.float64)
     wide[:, list(FORBIDDEN)] = -np.inf

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 
 from bench.compression_record import Captioner
+from bench.result import parity_rows
 from convert.recipe import Graph
-from reports.captions import divergence_table, parity_table, render_examples
+from reports.captions import render_examples
 from reports.compression import compression_section
 from reports.coverage import coverage_section
+from reports.parity import parity_section
 from reports.report import Report
 from reports.roofline import roofline_section
 from reports.slowness import slowness_section
@@ -50,7 +52,7 @@ def render_markdown(report: Report, *, figure: str | None) -> str:
     sections = (
         ("", _opening(report, figure)),
         ("Before you trust this", _cautions(report)),
-        ("Captions across runtimes", _parity(report)),
+        ("Do captions match across runtimes?", _parity(report)),
         ("What the captions look like", render_examples(report)),
         ("Where the time goes", _latency(report)),
         ("How far to trust the times", trust_section(report)),
@@ -101,17 +103,10 @@ def _cautions(report: Report) -> str:
 
 
 def _parity(report: Report) -> str:
-    matrix, divergences = parity_table(report), divergence_table(report)
-    if not matrix:
-        return ""
-    notes = (
-        "Share of test images whose caption, and share of words, are those of the reference row. Every runtime "
-        "runs the same decode loop, so what differs comes from the graphs."
-        f"{_fused_note(report)}"
-    )
-    if not divergences:
-        return "\n\n".join((notes, matrix, "No caption differs from its reference."))
-    return "\n\n".join((notes, matrix, "Some of the captions that differ:", divergences))
+    results = report.results
+    order = [item.name for item in report.rows]
+    rows = sorted(parity_rows(results.rows), key=lambda row: order.index(row.name))
+    return parity_section(rows, results.test_images, results.pictures)
 
 
 def _fused_note(report: Report) -> str:

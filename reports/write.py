@@ -40,8 +40,10 @@ def _move_pictures(results: Results, old: Path, new: Path) -> Results:
     """Pictures are stored relative to the results; make them relative to the report."""
     if old.resolve() == new.resolve():
         return results
-    examples = tuple(
-        replace(e, picture=Path(os.path.relpath(old / e.picture, new)).as_posix()) if e.picture else e
-        for e in results.examples
-    )
-    return replace(results, examples=examples)
+    moved = {picture: Path(os.path.relpath(old / picture, new)).as_posix() for picture in _pictures(results)}
+    examples = tuple(replace(e, picture=moved.get(e.picture, "")) for e in results.examples)
+    return replace(results, examples=examples, pictures={i: moved[path] for i, path in results.pictures.items()})
+
+
+def _pictures(results: Results) -> list[str]:
+    return [path for path in (*(e.picture for e in results.examples), *results.pictures.values()) if path]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.compression_record import Captioner, Compression, Reached
-from bench.result import Part, Result, Results, row_name
+from bench.result import FORMAT_VERSION, Part, Result, Results, row_name
 from bench.result_file import read_results, write_results
 from reports.cautions import CautionKind
 from reports.comparison import full_precision_twin
@@ -129,7 +129,7 @@ def test_compressions_are_written_and_read(results: Results, tmp_path: Path) -> 
 
 
 def test_results_of_the_first_format_are_still_read() -> None:
-    assert read_results(GOLDEN / "results_v1.json").format_version == 3
+    assert read_results(GOLDEN / "results_v1.json").format_version == FORMAT_VERSION
 
 
 def quantized(row: Result, technique: str) -> Result:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.parity import choose_twin
+from bench.parity.agreement import choose_twin
 from bench.suite import Cell, load_suite, suite_names
 from convert.machine import MachineKind
 from convert.recipe import Format, Graph, Recipe, expand_recipes, parse_precisions
