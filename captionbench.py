@@ -210,8 +210,10 @@ def parity(
             save_golden(loaded, kept, launcher, save, options, reference)
             typer.echo(f"saved: {save}")
             return
-        folder = out or Path("reports/runs") / f"{loaded.name}-parity"
         selection = Selection(tuple(dict.fromkeys(row or ())), reference)
+        if bisect:
+            raise typer.Exit(_bisect(loaded, kept, launcher, out, options, selection))
+        folder = out or Path("reports/runs") / f"{loaded.name}-parity"
         found = run_parity(loaded, kept, launcher, folder, options, selection)
         typer.echo(f"page: {write_parity_page(found, folder)}")
     print_parity(found)
@@ -440,6 +442,18 @@ def _reproduce(suite: str, *, quick: bool, threads: int, cpus: str) -> str:
     options += ["--threads", str(threads)] if threads else []
     options += ["--cpus", cpus] if cpus else []
     return "nox -s bench" + (f" -- {' '.join(options)}" if options else "")
+
+
+def _bisect(suite, store, launcher, out, options, selection) -> int:  # type: ignore[no-untyped-def]
+    """Print both bisections; 1 when a layer was found."""
+    from bench.parity.bisect_command import run_bisect
+    from reports.bisect_text import print_bisection
+
+    folder = out or Path("reports/runs") / f"{suite.name}-bisect"
+    found = run_bisect(suite, store, launcher, folder, options, selection)
+    for bisection, reproduction in found:
+        print_bisection(bisection, reproduction)
+    return int(any(bisection.suspect for bisection, _ in found))
 
 
 def _reproduce_parity(suite: str, rows: list[str], reference: str, images: int) -> str:

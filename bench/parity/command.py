@@ -42,7 +42,7 @@ def run_parity(
     suite: Suite, store: Store, launcher: Launcher, out: Path, options: Options, selection: Selection
 ) -> ParityRun:
     """Compare captions and write `out/parity.json`. Raises ConfigError for rows that can't be compared."""
-    prepared = prepare(_select(suite, selection), store, launcher, options)
+    prepared = prepare(select(suite, selection), store, launcher, options)
     captioned = caption_cells(prepared)
     twins = _twins(suite, prepared, captioned, selection.reference)
     ready = {cell: prepared.cells[cell] for cell in captioned}
@@ -70,16 +70,17 @@ def save_golden(suite: Suite, store: Store, launcher: Launcher, folder: Path, op
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"--save {folder}: it is not empty; name a new folder.")
     name = reference or suite.table.baseline
-    prepared = prepare(_select(suite, Selection((name,), name)), store, launcher, options)
+    prepared = prepare(select(suite, Selection((name,), name)), store, launcher, options)
     captioned = caption_cells(prepared)
-    cell = _find(suite, name)
+    cell = find_cell(suite, name)
     if cell not in captioned:
         raise ConfigError(f"{name} can't be run: {prepared.failures[cell].reason}.")
     say(f"saving what {name} makes of {len(prepared.test)} images")
     save_trace(prepared.bench, cell, prepared.cells[cell], captioned[cell], folder)
 
 
-def _select(suite: Suite, selection: Selection) -> Suite:
+def select(suite: Suite, selection: Selection) -> Suite:
+    """The suite with the selected rows alone, and what they are compared with."""
     return replace(suite, cells=_cells(suite, selection))
 
 
@@ -87,15 +88,16 @@ def _cells(suite: Suite, selection: Selection) -> tuple[Cell, ...]:
     """The suite's cells, or those that are named, with what they are compared with."""
     if not selection.rows:
         return suite.cells
-    chosen = {_find(suite, name) for name in selection.rows}
+    chosen = {find_cell(suite, name) for name in selection.rows}
     if selection.reference:
-        chosen.add(_find(suite, selection.reference))
+        chosen.add(find_cell(suite, selection.reference))
     else:
         chosen |= {twin for cell in chosen if (twin := choose_twin(cell, suite.cells, suite.baseline))}
     return tuple(cell for cell in suite.cells if cell in chosen)
 
 
-def _find(suite: Suite, name: str) -> Cell:
+def find_cell(suite: Suite, name: str) -> Cell:
+    """A row of the suite by its name. Raises ConfigError with the nearest."""
     cells = {cell.name: cell for cell in suite.cells}
     if name not in cells:
         raise unknown_name(f"row of suite '{suite.name}'", name, cells)
@@ -107,15 +109,16 @@ def _twins(suite: Suite, prepared: Prepared, captioned: Mapping[Cell, Captioned]
     ran = [cell for cell in suite.cells if cell in captioned]
     if not reference:
         return choose_twins(ran, suite.baseline)
-    twin = _find(suite, reference)
+    twin = find_cell(suite, reference)
     if twin not in captioned:
         raise ConfigError(f"the reference {reference} can't be run: {prepared.failures[twin].reason}.")
     for cell in ran:
-        _check_comparable(cell, twin, prepared)
+        check_comparable_rows(cell, twin, prepared)
     return dict.fromkeys(ran, twin)
 
 
-def _check_comparable(cell: Cell, twin: Cell, prepared: Prepared) -> None:
+def check_comparable_rows(cell: Cell, twin: Cell, prepared: Prepared) -> None:
+    """Raises ConfigError naming the field when two rows are not of the same captioner and words."""
     vocabularies = [prepared.cells[c].vocabulary().words for c in (cell, twin)]
     differing = ""
     if cell.recipe.captioner != twin.recipe.captioner:
@@ -146,6 +149,8 @@ def check_against(
 
     Raises ConfigError naming the field when it is of another captioner, ArtifactError for a damaged set.
     """
+    if not artifact:
+        raise ConfigError("--against needs --artifact: the folder of what is to be checked, or its recipe's name.")
     loaded, reference = find_artifact(store, artifact), open_trace(folder)
     chosen = runtime or runtimes_for(loaded.recipe.format)[0]
     check_comparable(reference.head, loaded, reference.head.fingerprint, reference.head.recipe)
