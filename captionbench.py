@@ -220,6 +220,24 @@ def parity(
     raise typer.Exit(parity_status(found.rows))
 
 
+@app.command(epilog="Example: captionbench contract scenes.onnx.fp32 photo.jpg tensor.npy")
+def contract(
+    artifact: Annotated[str, typer.Argument(help="An artifact's folder, or the name of a recipe that was built.")],
+    picture: Annotated[Path, typer.Argument(help="The image file that the tensor was made of.")],
+    tensor: Annotated[Path, typer.Argument(help="The encoder's input in your program, saved with numpy.save.")],
+    store: StoreOption = None,
+) -> None:
+    """Say by name what your own program does otherwise than the artifact when it prepares images.
+
+    Ends with status 1 when it does anything otherwise.
+    """
+    from bench.contract_command import check_tensor
+
+    told = check_tensor(_store(store), artifact, picture, tensor)
+    typer.echo(told or "the same, bit for bit")
+    raise typer.Exit(bool(told))
+
+
 @app.command(epilog="Example: captionbench matrix --out docs/matrix.md")
 def matrix(
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("docs/matrix.md"),

@@ -76,7 +76,7 @@ def _agreement(rows: Sequence[ParityRow]) -> str:
         return (
             f"{least}, and all {total} that differ are ties" if total > 1 else f"{least}; the one that differs is a tie"
         )
-    told = ", ".join(f"{count} {cause}" for cause, count in _by_cause(causes))
+    told = ", ".join(f"{cause} {count}" for cause, count in _by_cause(causes))
     return f"{least}; of the {total} that differ: {told}"
 
 
@@ -127,7 +127,7 @@ def _why(row: ParityRow) -> str:
     """Counts by cause, greedy and beam together."""
     causes = Counter(cause for parity in row.searches for cause in parity.causes.values())
     if causes:
-        return ", ".join(f"{count} {cause}" for cause, count in _by_cause(causes))
+        return ", ".join(f"{cause} {count}" for cause, count in _by_cause(causes))
     return DASH if all(parity.captions_identical == 1 for parity in row.searches) else NOT_EXAMINED
 
 

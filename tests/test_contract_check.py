@@ -1,7 +1,9 @@
 """Every way of preparing a picture that ports are known for is called by its name, and noise is not."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.contract_command import check_tensor
+from convert.artifact import Artifact
+from convert.recipe import Format, Recipe
+from convert.store import Store
 from models.contract_check import explain_tensor
+from models.errors import ConfigError
 from models.preprocessing import Fit, Preprocessing, Resample, Scaling, preprocess
 
 CONTRACT = Preprocessing(48, 48, Resample.BILINEAR, Fit.SQUASH, Scaling.TF)
@@ -107,3 +114,32 @@ def test_any_contract_is_told_from_the_one_asked(
     assert ("cropped" in told) == (fit is not CONTRACT.fit)
     assert ("instead of [-1, 1]" in told) == (scaling is not CONTRACT.scaling)
     assert "not known" not in told
+
+
+def test_command_tells_what_a_program_does_otherwise(
+    build: Callable[[Recipe], Artifact], store: Store, tmp_path: Path
+) -> None:
+    artifact = build(Recipe("tiny-merge", Format.ONNX))
+    picture, tensor = tmp_path / "photo.png", tmp_path / "tensor.npy"
+    picture.write_bytes(photograph())
+    own = preprocess(photograph(), artifact.contract.preprocessing)
+    np.save(tensor, own)
+    assert check_tensor(store, str(artifact.path), picture, tensor) == ""
+    np.save(tensor, own[..., ::-1])
+    assert check_tensor(store, str(artifact.path), picture, tensor) == "the channels are swapped (BGR for RGB)"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(None, "no tensor at"), (b"text", "is not a .npy file of numbers"), (np.array(["a"]), "not one array of numbers")],
+)
+def test_command_refuses_what_is_no_tensor(
+    build: Callable[[Recipe], Artifact], store: Store, tmp_path: Path, content: object, told: str
+) -> None:
+    path = tmp_path / "tensor.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        np.save(path, content)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=told):
+        check_tensor(store, str(build(Recipe("tiny-merge", Format.ONNX)).path), tmp_path / "no.png", path)

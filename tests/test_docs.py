@@ -11,7 +11,7 @@ from models.errors import ConfigError
 from reports.readme import PUBLISHED, render_readme, replace_between
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/compare.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/compare.md", "docs/parity.md"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

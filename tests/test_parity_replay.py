@@ -289,3 +289,8 @@ def test_damaged_trace_is_refused(damaged: Path) -> None:
     (damaged / "trace.json").unlink()
     with pytest.raises(ArtifactError, match=r"it has no trace\.json"):
         open_trace(damaged)
+
+
+def test_every_cause_is_told_in_the_docs() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "parity.md").read_text(encoding="utf-8")
+    assert all(f"\n### {str(cause).capitalize()}\n" in page for cause in Cause)

@@ -16,7 +16,7 @@ Array = NDArray[Any]
 # A column is out of place when its error is this many times the other columns' (their median).
 OUTLIER = 10.0
 # In its new place its error may be this many times theirs.
-SETTLED = 3.0
+SETTLED = 5.0
 # Below this share of the logits' own size a difference is rounding.
 ROUNDING = 1e-4
 # A shift is told from noise by how alike the logits are where they stand and where they would have moved.
