@@ -21,7 +21,7 @@ from convert.layers import check_layers
 from convert.machine import machine_kind, slow_choice
 from convert.recipe import Format, Graph, Recipe
 from convert.saturation import overflow_risk, saturation_of
-from convert.scheme import INTEGER, STATIC, Scheme
+from convert.scheme import INTEGER, STATIC, Precision, Scheme
 from convert.store import Entry, Store
 from models.captioner import Captioner, captioner_files, load_captioner, read_captioner_table, save_captioner
 from models.datasets.base import Dataset
@@ -34,6 +34,8 @@ from models.training import train_captioner
 # Raised when a change here or in `models` makes the same inputs give another captioner or artifact.
 TRAINING_VERSION = 1
 EXPORT_VERSION = 5
+# The same for what is stored in half precision alone.
+HALF_VERSION = 2
 
 # Enough to see layers overflow, which they do on most images or on none.
 OBSERVED_IMAGES = 4
@@ -135,7 +137,9 @@ class ArtifactBuilder:
     def build(self, recipe: Recipe) -> Entry:
         """The artifact of `recipe`. Raises ConversionError when a converter can't make it."""
         calibrated = {recipe.encoder.precision, recipe.decoder.precision} & STATIC
-        inputs = dataclasses.asdict(recipe), dataclasses.asdict(self.plan) if calibrated else {}
+        inputs = [dataclasses.asdict(recipe), dataclasses.asdict(self.plan) if calibrated else {}]
+        if Precision.FP16 in (recipe.encoder.precision, recipe.decoder.precision):
+            inputs.append({"half": HALF_VERSION})
         key = content_key(EXPORT_VERSION, *inputs, self.entry.path.name, self.dataset.fingerprint, tool_versions())
         entry = self.store.build("artifacts", key, recipe.name, functools.partial(self._export, recipe))
         say(f"artifact {recipe.name}: {'reused' if entry.reused else 'built'} ({key})")

@@ -46,16 +46,20 @@ def quantize_onnx(model: Any, scheme: Scheme, feeds: Iterator[Feed], work: Path)
 
 
 def store_weights_fp16(model: Any) -> Any:
-    """Store large float initializers as float16 behind a Cast, so that the arithmetic stays fp32.
+    """Store large weights as float16 behind a Cast, so that the arithmetic stays fp32.
 
+    Depthwise kernels and vectors stay in fp32: `convert.half_tflite` says why.
     CPUs have no fast fp16 kernels in ONNX Runtime; its constant folding undoes the Cast once, at load.
     """
     import onnx
     from onnx import numpy_helper
 
     casts = []
+    kernels = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
     for tensor in model.graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < FP16_MINIMUM_ELEMENTS:
+            continue
+        if len(tensor.dims) < 2 or (tensor.name in kernels and tensor.dims[1] == 1):
             continue
         name = tensor.name
         half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name}__fp16")

@@ -8,6 +8,7 @@ from typing import Any
 from convert.calibration import Calibration
 from convert.fake_quant import holds_fake_quant, require_static
 from convert.graphs import GraphFunction
+from convert.half_tflite import store_weights_fp16
 from convert.int4_tflite import quantize_weights_int4
 from convert.scheme import STATIC, Granularity, Integers, Layout, Precision, Scheme, WeightRange
 from convert.tflite_quantization import quantize_calibrated
@@ -32,7 +33,7 @@ def export_tflite(graph: GraphFunction, scheme: Scheme, calibration: Calibration
     with tempfile.TemporaryDirectory() as saved:
         save_signature(graph, Path(saved))
         converter = tf.lite.TFLiteConverter.from_saved_model(saved, signature_keys=[SIGNATURE])
-        if scheme.precision not in (Precision.FP32, Precision.INT4_WEIGHTS):
+        if scheme.precision not in (Precision.FP32, Precision.FP16, Precision.INT4_WEIGHTS):
             _set_precision(converter, scheme)
         if scheme.precision in STATIC and not trained:
             _set_calibration(converter, graph, scheme, calibration)
@@ -40,6 +41,8 @@ def export_tflite(graph: GraphFunction, scheme: Scheme, calibration: Calibration
             content = _convert(converter)
             if scheme.precision is Precision.INT4_WEIGHTS:
                 content = quantize_weights_int4(content)
+            if scheme.precision is Precision.FP16:
+                content = store_weights_fp16(content)
         except CaptionbenchError:
             raise
         except Exception as error:  # the converter raises many types; all mean that it could not
@@ -84,8 +87,6 @@ def _set_precision(converter: Any, scheme: Scheme) -> None:
     tf = tensorflow()
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter._experimental_disable_per_channel = scheme.granularity is Granularity.PER_TENSOR
-    if scheme.precision is Precision.FP16:
-        converter.target_spec.supported_types = [tf.float16]
     if scheme.precision is Precision.INT16X8:
         ops = tf.lite.OpsSet
         converter.target_spec.supported_ops = [
