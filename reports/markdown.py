@@ -34,7 +34,7 @@ GLOSSARY: Mapping[str, str] = {
     "CIDEr": "agreement with people's captions, weighted towards telling words (CIDEr-D, 0 to 10)",
     "constant caption": "the best single sentence given to every image: what looking at nothing scores",
     "identical": "the same words in the same order as the reference row, image by image",
-    "same file, same tensor": "captions that are equal when each runtime prepares the image, or all get the same pixels",
+    "same file, same tensor": "captions equal when each runtime prepares the image, or when all get the same pixels",
     "margin": "by how much the reference preferred its word to the other, in nats: 0.05 is 5 % in probability",
     "tie flip": "another word where the margin is within the arithmetic's own noise; the other causes are named beside",
     "noise floor": "how far apart the same artifact measured twice came out, relative",
