@@ -18,12 +18,13 @@ from PIL import Image
 
 from bench.captioning import load_sessions
 from bench.job import DatasetReference
-from bench.parity import replay
+from bench.parity import comparison
 from bench.parity.causes import judge, noise
 from bench.parity.evidence import Evidence, Examined
+from bench.parity.findings import examine
 from bench.parity.job import ParityJob
 from bench.parity.record import Cause
-from bench.parity.replay import examine, trace_images
+from bench.parity.replay import trace_images
 from bench.parity.trace import Trace, TraceWriter, head_of, open_trace
 from bench.parity.worker import main
 from bench.quality import cider_mean
@@ -220,7 +221,7 @@ def test_examining_keeps_no_tensor_of_a_past_image(
 ) -> None:
     alive: weakref.WeakSet[object] = weakref.WeakSet()
     most = []
-    init = replay._Comparison.__init__
+    init = comparison.Comparison.__init__
 
     def counted(self: object, *arguments: object) -> None:
         gc.collect()
@@ -228,7 +229,7 @@ def test_examining_keeps_no_tensor_of_a_past_image(
         alive.add(self)
         init(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(replay._Comparison, "__init__", counted)
+    monkeypatch.setattr(comparison.Comparison, "__init__", counted)
     run(artifact, trace, images)
     assert max(most) <= 1
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.captioning import load_sessions
+from bench.parity.findings import examine
 from bench.parity.job import ParityJob
-from bench.parity.replay import examine, trace_images
+from bench.parity.replay import trace_images
 from bench.parity.trace import Trace, TraceWriter, check_comparable, head_of, open_trace
 from bench.runtimes import find_runtime, runtime_version
 from convert.artifact import load_artifact
