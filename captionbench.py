@@ -310,6 +310,33 @@ def compare(
     raise typer.Exit(changes.outcome)
 
 
+@app.command(epilog="Example: captionbench recommend reports/runs/scenes --max-size 6MB --max-latency 20ms")
+def recommend(
+    results: Annotated[Path, typer.Argument(help="A results.json, or the folder that holds one.")],
+    max_size: Annotated[str, typer.Option("--max-size", help="6MB, 500kB, 3MiB. [default: any]")] = "",
+    max_latency: Annotated[str, typer.Option("--max-latency", help="20ms, 0.5s, 800us. [default: any]")] = "",
+    max_cider_drop: Annotated[str, typer.Option("--max-cider-drop", help="1% or 0.01 of the baseline's CIDEr.")] = "1%",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what to ship within limits, and why not the others.
+
+    Ends with status 1 when nothing keeps the limits.
+    """
+    from bench.result_file import read_results, results_path
+    from bench.tuning_gate import parse_share, parse_size
+    from reports.recommend import Limits, describe, parse_latency
+    from reports.recommend import recommend as choose
+
+    limits = Limits(
+        parse_size(max_size) if max_size else None,
+        parse_latency(max_latency) if max_latency else None,
+        parse_share(max_cider_drop),
+    )
+    found = choose(read_results(results_path(results)), limits)
+    typer.echo(found.to_json() if as_json else "\n".join(describe(found)))
+    raise typer.Exit(not found.answers)
+
+
 @app.command(epilog="Example: captionbench caption scenes.onnx.fp32 photo.jpg holidays/ https://example.org/a.jpg")
 def caption(
     artifact: Annotated[str, typer.Argument(help="An artifact's folder, or the name of a recipe that was built.")],

@@ -58,11 +58,11 @@ def choose_winner(
     if not candidates:
         return None, ()
     best = min(candidates, key=lambda item: (-(item.gain or 0.0), *_tie_order(item)))
-    tied = sorted((item for item in candidates if _is_as_good(item, best, results)), key=_tie_order)
+    tied = sorted((item for item in candidates if is_as_good(item, best, results)), key=_tie_order)
     return tied[0], tuple(tied[1:])
 
 
-def _is_as_good(item: Comparison, best: Comparison, results: Results) -> bool:
+def is_as_good(item: Comparison, best: Comparison, results: Results) -> bool:
     """Whether the best gain can't be told from this one, for the noise floor or the interval of the times."""
     faster = speed_up(best.row, item.row, results)
     if item is best or faster is None or not item.size_ratio:
