@@ -266,16 +266,24 @@ def matrix(
     raise typer.Exit(bool(failed))
 
 
-@app.command(epilog="Example: captionbench report reports/runs/scenes/results.json")
+@app.command(epilog="Example: captionbench report reports/runs/scenes --export csv")
 def report(
     results: Annotated[Path, typer.Argument(help="A results.json, or the folder that holds one.")],
     out: OutOption = None,
+    export: Annotated[
+        list[str] | None,
+        typer.Option("--export", help="csv or jsonl: the rows as data, beside the report. Repeatable."),
+    ] = None,
 ) -> None:
-    """Write the report of a results file again."""
+    """Write the report of a results file again, and its rows as data."""
     from bench.result_file import results_path
+    from reports.exporters import export_rows
     from reports.write import write_report
 
-    typer.echo(write_report(results_path(results), out))
+    path = results_path(results)
+    typer.echo(write_report(path, out))
+    for name in export or []:
+        typer.echo(export_rows(path, name, out))
 
 
 @app.command(epilog="Example: captionbench compare before/results.json after/ --confirm again/")
