@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,9 @@ def test_workers_load_no_scorers() -> None:
 def test_command_line_loads_little_before_a_verb_runs() -> None:
     loaded = modules_loaded_by("import captionbench")
     assert not loaded & (FRAMEWORKS | {"numpy", "nltk", "scipy", "PIL"})
+
+
+def test_every_package_is_part_of_the_distribution() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    found = {str(path.parent.relative_to(ROOT)).replace("/", ".") for path in MODULES if path.name == "__init__.py"}
+    assert found <= set(listed)
