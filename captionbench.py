@@ -268,22 +268,27 @@ def matrix(
 
 @app.command(epilog="Example: captionbench report reports/runs/scenes --export csv")
 def report(
-    results: Annotated[Path, typer.Argument(help="A results.json, or the folder that holds one.")],
+    results: Annotated[list[Path], typer.Argument(help="A results.json, or the folder that holds one. Repeatable.")],
     out: OutOption = None,
     export: Annotated[
-        list[str] | None,
-        typer.Option("--export", help="csv or jsonl: the rows as data, beside the report. Repeatable."),
+        list[str] | None, typer.Option("--export", help="csv or jsonl: the rows as data beside the report. Repeatable.")
     ] = None,
+    history: Annotated[bool, typer.Option("--history", help="One page of how all these runs moved.")] = False,
 ) -> None:
-    """Write the report of a results file again, and its rows as data."""
+    """Write the report of a results file again, its rows as data, or the history of several."""
     from bench.result_file import results_path
     from reports.exporters import export_rows
+    from reports.history import write_history
     from reports.write import write_report
 
-    path = results_path(results)
-    typer.echo(write_report(path, out))
-    for name in export or []:
-        typer.echo(export_rows(path, name, out))
+    paths = [results_path(path) for path in results]
+    if history:
+        typer.echo(write_history(paths, out or paths[-1].parent))
+        return
+    for path in paths:
+        typer.echo(write_report(path, out))
+        for name in export or []:
+            typer.echo(export_rows(path, name, out))
 
 
 @app.command(epilog="Example: captionbench compare before/results.json after/ --confirm again/")
