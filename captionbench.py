@@ -134,23 +134,30 @@ def bench(
     ] = 0,
     cpus: Annotated[str, typer.Option("--cpus", help="Logical CPUs to time on: 0 or 0,1. [default: all]")] = "",
     python: PythonOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print verdict and rows as JSON.")] = False,
 ) -> None:
     """Build what is missing, measure it on every runtime, and write the report."""
     from bench.launcher import Launcher
     from bench.preparing import Options
+    from bench.result_file import read_results
     from bench.run import run_suite
     from bench.suite import load_suite, quick_suite
-    from reports.terminal import print_summary
-    from reports.write import write_report
+    from reports.report import make_report
+    from reports.summary import render_json
+    from reports.terminal import print_report
+    from reports.write import PAGE_NAME, write_report
 
     loaded = quick_suite(load_suite(suite)) if quick else load_suite(suite)
     folder = out or Path("reports/runs") / loaded.name
     command = _reproduce(suite, quick=quick, threads=threads, cpus=cpus)
     options = Options(data, quick, threads=threads, cpus=_numbers(cpus), command=command)
     results = run_suite(loaded, _store(store), Launcher(_pythons(python or [])), folder, options)
-    report = write_report(results)
-    print_summary(results)
-    typer.echo(f"report: {report}")
+    written, report = write_report(results), make_report(read_results(results))
+    if as_json:
+        typer.echo(render_json(report), nl=False)
+        return
+    print_report(report)
+    typer.echo(f"report: {written}\npage: {written.with_name(PAGE_NAME)}")
 
 
 @app.command(epilog="Example: captionbench parity --suite scenes")

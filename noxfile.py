@@ -22,6 +22,8 @@ RUNTIME_SESSIONS = {
     "tflite": "env-tflite",
     "onnxruntime": "env-onnxruntime",
 }
+# What is published of the 2020 study, in the order of a reader's interest.
+STUDY_SUITES = ("flickr8k", "paper", "seeds")
 ENVIRONMENTS = list(dict.fromkeys(RUNTIME_SESSIONS.values()))
 
 
@@ -55,6 +57,18 @@ def parity(session: nox.Session) -> None:
     """Do captions match across runtimes, and where they don't, why: nox -s parity [-- --suite flickr8k --data DIR]."""
     pythons = [f"--python={name}={_python(session, env)}" for name, env in RUNTIME_SESSIONS.items()]
     _captionbench(session, "parity", *pythons, *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=ENVIRONMENTS)
+def study(session: nox.Session) -> None:
+    """The 2020 study again, all of it: nox -s study -- --data DIR. Most of a day; goes on where it was stopped."""
+    pythons = [f"--python={name}={_python(session, env)}" for name, env in RUNTIME_SESSIONS.items()]
+    for suite in STUDY_SUITES:
+        out = f"reports/published/{suite}"
+        _captionbench(session, "bench", "--suite", suite, "--out", out, *pythons, *session.posargs)
+    module = (str(_python(session, "env-tensorflow")), "-m")
+    session.run(*module, "reports.study", *session.posargs, external=True)
+    session.run(*module, "reports.readme", external=True)
 
 
 @nox.session(venv_backend="none", requires=ENVIRONMENTS)
@@ -99,10 +113,12 @@ def matrix(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff: rules and format."""
-    _install(session, *_group("lint"))
+    """Ruff, rules and format; then that README and claims show what the published results say."""
+    _install(session, "-e", ".", *_group("lint"))
     session.run("ruff", "check", *CODE)
     session.run("ruff", "format", "--check", *CODE)
+    session.run("python", "-m", "reports.readme", "--check")
+    session.run("python", "-m", "reports.study", "--check")
 
 
 @nox.session

@@ -24,7 +24,7 @@ from models.decoding import Search
 from models.files import content_key
 
 # Raised when a change makes the same artifact caption in another way.
-CAPTION_VERSION = 3
+CAPTION_VERSION = 4
 
 AGAIN = ".again"  # marks the second measurement of one artifact, for the noise floor
 

@@ -18,10 +18,12 @@ from convert.artifact import Artifact
 from convert.store import Store
 from models.datasets import CaptionedImage, Dataset, Split
 from models.errors import CaptionbenchError, UnsupportedError
-from models.progress import say
+from models.progress import say, track
 
 # A quick run says whether everything works and roughly how it stands; its rows are never `valid`.
 QUICK_ROUNDS, QUICK_SECONDS, QUICK_SAMPLES, QUICK_IMAGES = 1, 1.0, 30, 100
+# Enough to see whether runtimes agree, for captions whose quality is not measured.
+SIGHTLESS_IMAGES = 100
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Prepared:
     described: Mapping[str, dict[str, Any] | str]  # by runtime: version and environment, or why it can't run
     cells: Mapping[Cell, Artifact]
     failures: dict[Cell, Result]
+    sightless: frozenset[str] = frozenset()  # captioners of which only size and time are worth knowing
 
 
 def prepare(suite: Suite, store: Store, launcher: Launcher, options: Options) -> Prepared:
@@ -59,16 +62,19 @@ def prepare(suite: Suite, store: Store, launcher: Launcher, options: Options) ->
     test = tuple(_test_images(suite, dataset, options))
     images = tuple(image.id for image in test)
     bench = Bench(store, launcher, reference, dataset.fingerprint, images, _plan(suite, options), versions)
-    return Prepared(bench, dataset, test, built, described, *_runnable(suite, built, described))
+    return Prepared(bench, dataset, test, built, described, *_runnable(suite, built, described), suite.sightless)
 
 
 def caption_cells(prepared: Prepared) -> dict[Cell, Captioned]:
     """Captions of all test images by every cell that can run; cells whose captioning failed join the failures."""
     bench, captioned = prepared.bench, {}
-    for cell, artifact in prepared.cells.items():
-        say(f"captioning {len(bench.images)} images: {cell.name}")
+    few = dataclasses.replace(bench, images=bench.images[:SIGHTLESS_IMAGES])
+    label = f"captioning {len(bench.images)} images on"
+    for cell, artifact in track(list(prepared.cells.items()), f"{label} {len(prepared.cells)} rows"):
+        say(f"{label} {cell.name}")
         try:
-            captioned[cell] = bench.caption(cell, artifact)
+            captions = few if cell.recipe.captioner in prepared.sightless else bench
+            captioned[cell] = captions.caption(cell, artifact)
         except WorkerError as error:
             say(f"{cell.name}: {error}")
             version = bench.versions[cell.runtime]

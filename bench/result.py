@@ -27,8 +27,10 @@ from bench.setting import Environment, Roofline, RunPlan, RuntimeCost
 #   3  samples know their round, percentiles have intervals, differences are paired by rounds; rows say what disturbed
 #      them, where their time goes and what they compute; the head has hashes, load, runtimes' costs and limits
 #   4  captions that differ carry their cause, tensors how far they are apart; the head has pictures
-FORMAT_VERSION = 4
-READABLE_VERSIONS = (1, 2, 3, 4)
+#   5  the head has pictures of all test images, and what people wrote of them, where the licence lets them be shown,
+#      and how long the work took
+FORMAT_VERSION = 5
+READABLE_VERSIONS = (1, 2, 3, 4, 5)
 
 
 class Status(StrEnum):
@@ -171,13 +173,16 @@ class Results:
     noise_floor: float | None  # relative difference that identical artifacts showed
     examples: tuple[Example, ...]
     rows: tuple[Result, ...]
-    pictures: Mapping[str, str] = field(default_factory=dict)  # image id -> path, of divergences that are shown
+    pictures: Mapping[str, str] = field(default_factory=dict)  # image id -> path relative to results.json
+    references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # image id -> what people wrote
     noise: Difference | None = None  # of one artifact measured as two alternatives
     harness_seconds: float | None = None  # what timing a caption adds to it, measured with nothing to caption
     forced_steps: int = 0  # of CAPTION_FORCED
     runtime_costs: Mapping[str, RuntimeCost] = field(default_factory=dict)
     rooflines: Mapping[str, Roofline] = field(default_factory=dict)  # by runtime
     hashes: Mapping[str, str] = field(default_factory=dict)  # code, suite, images
+    # By kind of work: what everything that this run rests on took, whichever run did it; 0 where it was not noted.
+    spent_seconds: Mapping[str, float] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
 

@@ -1,6 +1,7 @@
 """Results <-> `results.json`, the only truth a report is made from; strict in what it reads."""
 
 import dataclasses
+import functools
 import json
 import re
 import types
@@ -162,6 +163,8 @@ def _upgrade(table: dict[str, Any]) -> None:
 
 def from_json(kind: Any, value: Any) -> Any:
     """Build `kind` (a dataclass, tuple, mapping, enum, optional or scalar) from parsed JSON."""
+    if type(value) is kind:  # most of a file: numbers and captions
+        return value
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         inner = next(argument for argument in arguments if argument is not type(None))
@@ -192,7 +195,7 @@ def _scalar_from_json(kind: Any, value: Any) -> Any:
 def _dataclass_from_json(kind: Any, value: Mapping[str, Any]) -> Any:
     if not isinstance(value, Mapping):
         raise ValueError(f"expected {kind.__name__} as an object; received {value!r:.60}")
-    hints = typing.get_type_hints(kind)
+    hints = _type_hints(kind)
     unknown = sorted(set(value) - set(hints))
     if unknown:
         raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
@@ -200,6 +203,11 @@ def _dataclass_from_json(kind: Any, value: Mapping[str, Any]) -> Any:
     if missing:
         raise ValueError(f"{kind.__name__} lacks {', '.join(missing)}")
     return kind(**{name: from_json(hints[name], item) for name, item in value.items()})
+
+
+@functools.cache
+def _type_hints(kind: Any) -> Mapping[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

@@ -25,6 +25,9 @@ from models.decoding import Search
 References = Mapping[str, Sequence[str]]
 
 
+SIGHTLESS = "random encoder weights: size and time only"
+
+
 @dataclass(frozen=True)
 class Measured:
     """A row's findings before they are judged."""
@@ -78,6 +81,12 @@ def measured_row(
         captions=captioned.sentences(Search.GREEDY),
     )
     return row if isinstance(timed, str) else _with_times(row, timed, baseline, plan.seed)
+
+
+def without_quality(row: Result) -> Result:
+    """The row of a captioner that can't see: what it says is worth nothing, what it weighs and takes is."""
+    note = "; ".join(filter(None, (row.note, SIGHTLESS)))
+    return replace(row, quality=None, quality_beam3=None, note=note)
 
 
 def _with_times(row: Result, timed: Timed, baseline: Measured | None, seed: int) -> Result:

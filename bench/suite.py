@@ -82,6 +82,11 @@ class Suite:
         return tuple(dict.fromkeys(cell.recipe for cell in self.cells))
 
     @property
+    def sightless(self) -> frozenset[str]:
+        """Captioners whose random encoder makes their captions worthless: their rows have no quality."""
+        return frozenset(spec.name for spec in self.table.captioners if spec.sees_nothing)
+
+    @property
     def baseline(self) -> Cell:
         """The row that speed-ups and parity refer to."""
         return next(cell for cell in self.cells if cell.name == self.table.baseline)

@@ -25,6 +25,7 @@ from convert.scheme import INTEGER, STATIC, Precision, Scheme
 from convert.store import Entry, Store
 from models.captioner import Captioner, captioner_files, load_captioner, read_captioner_table, save_captioner
 from models.datasets.base import Dataset
+from models.encoders import encoder_entry
 from models.files import content_key, sha256_of, write_bytes_atomic
 from models.fitting import Score
 from models.progress import say
@@ -53,7 +54,14 @@ def captioner_key(spec: CaptionerSpec, dataset: Dataset) -> str:
     """The address of a trained captioner: what it is trained from and how."""
     weights = Path(spec.weights)
     source = sha256_of(weights) if weights.is_file() else spec.weights
+    revision = encoder_entry(spec.encoder).revision
     described = dataclasses.asdict(spec) | {"weights": source}
+    # What came later is left out where it changes nothing, so that captioners trained before are found.
+    for name in ("label_smoothing", "weight_averaging"):
+        if not described[name]:
+            del described[name]
+    if revision > 1:
+        described["revision"] = revision
     return content_key(TRAINING_VERSION, described, dataset.fingerprint, importlib.metadata.version("tf_keras"))
 
 

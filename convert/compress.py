@@ -63,7 +63,10 @@ def _check(captioner: Captioner, steps: tuple[ScopedAsk, ...], context: Context)
 
 def _compress_once(store: Store, parent: Entry, step: ScopedAsk, dataset: Dataset, score: Score) -> Entry:
     versions = [importlib.metadata.version(name) for name in TOOLS]
-    key = content_key("compressed", COMPRESSION_VERSION, parent.path.name, str(step), dataset.fingerprint, versions)
+    revision = TECHNIQUES[step.ask.technique].revision
+    # Left out of a first revision's, so that captioners compressed before there were any are found.
+    inputs = [parent.path.name, str(step), dataset.fingerprint, versions, *([revision] if revision > 1 else [])]
+    key = content_key("compressed", COMPRESSION_VERSION, *inputs)
     name = parent.facts["spec"]["name"]
 
     def make(folder: Path) -> Mapping[str, Any]:

@@ -32,10 +32,14 @@ def belongs_to(path: str, layers: Iterable[str]) -> bool:
 
 
 def nodes_of_layers(model: Any, layers: Iterable[str]) -> list[str]:
-    """Names of the nodes of an ONNX model that come from these layers. Raises ConfigError when a layer has none."""
+    """Names of the nodes of an ONNX model that come from these layers. Raises ConfigError when a layer has none.
+
+    tf2onnx names a depthwise convolution with a bias `Conv__12`; what it gives still has the layer's name.
+    """
     names: list[str] = []
     for layer in layers:
-        found = [node.name for node in model.graph.node if belongs_to(node.name, [layer])]
+        named = {node.name: (node.name, *node.output) for node in model.graph.node}
+        found = [node for node, paths in named.items() if any(belongs_to(path, [layer]) for path in paths)]
         if not found:
             raise ConfigError(f"no operator of the ONNX graph comes from the layer '{layer}'.")
         names += found

@@ -2,17 +2,18 @@
 
 Layout: `ROOT/KIND/KEY/` holds finished entries, each with a `manifest.json` of checksums; `ROOT/unfinished/`
 holds what unfinished ones need to resume (checkpoints); `ROOT/locks/` keeps two runs from building the
-same entry at once. An entry is built in a hidden folder and renamed into place, so it is there whole or
-not at all, whatever kills the run. The kernel frees a killed run's lock.
+same entry at once; `ROOT/spent/` tells how long entries took. An entry is built in a hidden folder and renamed
+into place, so it is there whole or not at all, whatever kills the run. The kernel frees a killed run's lock.
 """
 
 import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from models.files import sha256_of, write_text_atomic
 from models.progress import say
 
 MANIFEST = "manifest.json"
+# How long entries took, by the process that finished them; not inside, so that an entry is the same bytes every time.
+SPENT = "spent"
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,10 @@ def default_root() -> Path:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of finished entries by kind and content key."""
+    """A folder of finished entries by kind and content key. `spent`: seconds that the entries of this run took."""
 
     root: Path
+    spent: dict[tuple[str, str], float] = field(default_factory=dict, compare=False)
 
     def find(self, kind: str, key: str) -> Entry | None:
         """The finished entry, checked against its checksums. None when absent; raises ArtifactError when corrupt."""
@@ -59,7 +63,28 @@ class Store:
             except ArtifactError as error:
                 self._set_aside(kind, key, error)
                 found = None
-            return found or self._make(kind, key, make)
+            entry = found or self._make(kind, key, make)
+        self.spent[kind, key] = self._seconds(kind, key)
+        return entry
+
+    def spent_on(self, kind: str) -> float:
+        """Seconds that all entries of a kind took which this run asked for, whichever run made them."""
+        return sum(seconds for (found, _), seconds in self.spent.items() if found == kind)
+
+    def _note_seconds(self, kind: str, key: str, seconds: float) -> None:
+        path = self._spent_path(kind, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(path, f"{seconds:.6f}\n")
+
+    def _seconds(self, kind: str, key: str) -> float:
+        """What an entry took; 0 for one from before this was noted."""
+        try:
+            return float(self._spent_path(kind, key).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return 0.0
+
+    def _spent_path(self, kind: str, key: str) -> Path:
+        return self.root / SPENT / f"{kind}-{key}.seconds"
 
     def work(self, kind: str, key: str) -> Path:
         """Where an unfinished entry keeps what it needs to resume."""
@@ -84,7 +109,9 @@ class Store:
         shutil.rmtree(partial, ignore_errors=True)  # of a killed run; the lock is ours
         partial.mkdir(parents=True)
         try:
+            started = time.monotonic()
             facts = make(partial)
+            self._note_seconds(kind, key, time.monotonic() - started)
             write_manifest(partial, facts)
             partial.rename(target)
         except BaseException:

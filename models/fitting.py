@@ -5,7 +5,8 @@ epoch's number only, so a run that was killed and resumed sees the same batches 
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,7 +80,8 @@ def fit(
     """
     started = time.monotonic()
     model = _trainable_model(spec, captioner)
-    optimizer = keras().optimizers.Adam(spec.learning_rate, clipnorm=5.0)
+    averaging = {"use_ema": True, "ema_momentum": spec.weight_averaging} if spec.weight_averaging else {}
+    optimizer = keras().optimizers.Adam(spec.learning_rate, clipnorm=5.0, **averaging)
     optimizer.build(model.trainable_variables)
     counter = tensorflow().Variable(0, dtype="int64", trainable=False)
     train_step = _train_step(spec, captioner, model, optimizer, counter, constraints, teacher)
@@ -91,13 +93,26 @@ def fit(
     settled = max((constraint.settled_from() for constraint in constraints), default=0)
     while checkpoint.epoch < spec.epochs and not checkpoint.is_stale(spec.patience):
         loss = _train_epoch(spec, checkpoint.epoch, data, optimizer, train_step)
-        cider = score(*validation_captions(spec, captioner, data))
         counts = (checkpoint.epoch + 1) * steps >= settled
-        checkpoint = checkpoint.after_epoch(model, loss=loss, cider=cider, counts=counts)
+        with _averaged(spec, model, optimizer):
+            cider = score(*validation_captions(spec, captioner, data))
+            checkpoint = checkpoint.after_epoch(model, loss=loss, cider=cider, counts=counts)
         save_checkpoint(path, checkpoint, model, optimizer)
         say(f"{spec.name}: epoch {checkpoint.epoch}: loss {loss:.3f}, validation CIDEr {cider:.3f}")
     model.set_weights(checkpoint.best_weights)
     return Fitted(checkpoint, checkpoint.epoch * steps, time.monotonic() - started)
+
+
+@contextmanager
+def _averaged(spec: CaptionerSpec, model: Any, optimizer: Any) -> Iterator[None]:
+    """The running mean of the weights in the model's place, if the spec wants one."""
+    weights = model.get_weights()
+    if spec.weight_averaging:
+        optimizer.finalize_variable_values(model.trainable_variables)
+    try:
+        yield
+    finally:
+        model.set_weights(weights)
 
 
 def _take_up(spec: CaptionerSpec, epoch: int, step: int, counter: Any, constraints: Sequence[Constraint]) -> None:
@@ -149,7 +164,7 @@ def _train_step(
             if spec.encoder_training is EncoderTraining.TRAINED:
                 raw = captioner.encoder(raw, training=True)
             logits = captioner.decoder.sequence([tf.gather(raw, image_of_caption), tokens[:, :-1]], training=True)
-            loss = _caption_loss(logits, tokens[:, 1:])
+            loss = caption_loss(logits, tokens[:, 1:], spec.label_smoothing)
             if teacher is not None:
                 soft = _teacher_loss(teacher, spec, logits, pixels, image_of_caption, tokens)
                 loss = (1 - teacher.share) * loss + teacher.share * soft
@@ -163,10 +178,12 @@ def _train_step(
     return train_step  # type: ignore[no-any-return]
 
 
-def _caption_loss(logits: Any, targets: Any) -> Any:
-    """Mean cross-entropy over real words."""
+def caption_loss(logits: Any, targets: Any, smoothing: float) -> Any:
+    """Mean cross-entropy over real words, a share of the target spread evenly over all words."""
     tf = tensorflow()
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+    if smoothing:
+        losses = (1 - smoothing) * losses - smoothing * tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
     real = tf.cast(targets != PAD, tf.float32)
     return tf.reduce_sum(losses * real) / tf.reduce_sum(real)
 
@@ -233,4 +250,5 @@ def fine_tuning(
         learning_rate=spec.learning_rate * rate,
         patience=epochs + 1,
         encoder_training=training,
+        weight_averaging=0.0,  # a mean of weights keeps neither zeros nor shared values
     )

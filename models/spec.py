@@ -32,3 +32,13 @@ class CaptionerSpec:
     captions_per_epoch: int = 5  # of each image, drawn anew every epoch
     patience: int = 3  # epochs without a better validation CIDEr before training ends
     seed: int = 2012
+    # Share of the target spread over all words (Szegedy et al. 2016, arXiv 1512.00567, section 7).
+    label_smoothing: float = 0.0
+    # Momentum of a running mean of the weights, a step at a time, which is what is validated and kept; 0: none
+    # (Polyak and Juditsky 1992; Izmailov et al. 2018, arXiv 1803.05407, on why it generalizes).
+    weight_averaging: float = 0.0
+
+    @property
+    def sees_nothing(self) -> bool:
+        """Whether the encoder's weights are random and stay so: such a captioner has a size and a speed, no quality."""
+        return self.weights == "random" and self.encoder_training is EncoderTraining.FROZEN

@@ -13,7 +13,7 @@ from models.encoders import build_encoder, encoder_entry
 from models.errors import DataError
 from models.fitting import Score, fit
 from models.keras import keras
-from models.spec import CaptionerSpec, EncoderTraining
+from models.spec import CaptionerSpec
 from models.training_data import training_data
 from models.vocabulary import Vocabulary
 
@@ -51,7 +51,7 @@ def _fresh_captioner(spec: CaptionerSpec, dataset: Dataset) -> Captioner:
 
 def _card(spec: CaptionerSpec, dataset: Dataset, captioner: Captioner, checkpoint: Checkpoint) -> dict[str, Any]:
     """Facts about the training for the reader of a report."""
-    note = "random encoder weights: size and time only" if _is_untrained(spec) else ""
+    note = "random encoder weights: size and time only" if spec.sees_nothing else ""
     return {
         "encoder": spec.encoder,
         "decoder": spec.decoder,
@@ -63,7 +63,3 @@ def _card(spec: CaptionerSpec, dataset: Dataset, captioner: Captioner, checkpoin
         "epochs": checkpoint.epoch,
         "note": note,
     }
-
-
-def _is_untrained(spec: CaptionerSpec) -> bool:
-    return spec.weights == "random" and spec.encoder_training is EncoderTraining.FROZEN

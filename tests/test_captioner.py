@@ -20,6 +20,7 @@ from models.decoders import DECODERS, DecoderConfig, build_decoder, build_prefix
 from models.decoding import Search
 from models.encoders import ENCODERS, FeatureKind, build_encoder
 from models.errors import ArtifactError, ConfigError
+from models.keras import keras
 from models.vocabulary import PAD, START
 
 RAW_SHAPES = {FeatureKind.GRID: (6, 10), FeatureKind.VECTOR: (10,)}
@@ -53,6 +54,15 @@ def test_encoder_weights_that_are_missing_are_told(name: str) -> None:
 def test_encoder_without_published_weights_says_so() -> None:
     with pytest.raises(ConfigError, match="no published weights"):
         build_encoder("tiny", FeatureKind.GRID, weights="imagenet")
+
+
+def test_vgg16_gives_its_features_scaled_and_otherwise_unchanged(tmp_path: Path) -> None:
+    plain = keras().applications.VGG16(include_top=False, weights=None, input_shape=(64, 64, 3))
+    plain.save_weights(tmp_path / "vgg16.h5")
+    scaled = ENCODERS["vgg16"].build((64, 64, 3), str(tmp_path / "vgg16.h5"))
+    pixels = np.random.default_rng(3).uniform(-120, 140, (2, 64, 64, 3)).astype(np.float32)
+    wanted = plain(pixels, training=False).numpy() / 4
+    np.testing.assert_allclose(scaled(pixels, training=False).numpy(), wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", DECODERS)

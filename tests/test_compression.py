@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from models.compression.chain import ScopedAsk, parse_technique
 from models.compression.clustering import shared_values
 from models.compression.compress import apply_technique, compressions, spec_of
 from models.compression.constraints import is_clustered, is_sparse, kept_structure
+from models.compression.finetuning import dense_teacher
 from models.compression.qat import quantized_layers_of
 from models.compression.registry import TECHNIQUES
 from models.compression.weights import Weight, all_weights, choose_weights
@@ -173,6 +175,34 @@ def test_frozen_encoder_learns_its_own_features_again(compress: Compress) -> Non
     (record,) = compressions(pruned.card)
     assert record["scope"] == "encoder"
     assert record["steps"] == 9
+
+
+def test_teacher_is_the_captioner_as_it_was(captioner: Callable[[str], Captioner]) -> None:
+    learner = captioner("attention")
+    assert dense_teacher(learner, 0.0) is None
+    teacher = dense_teacher(learner, 0.9)
+    assert teacher is not None
+    assert teacher.share == 0.9
+    pixels = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
+    tokens = np.array([[1, 5, 6], [1, 7, 8]], np.int32)
+
+    def words(of: Captioner) -> np.ndarray[Any, Any]:
+        logits: np.ndarray[Any, Any] = of.decoder.sequence([of.encoder(pixels), tokens]).numpy()
+        return logits
+
+    before = words(learner)
+    for weight in all_weights(learner):
+        weight.variable.assign(weight.values * 0)
+    np.testing.assert_array_equal(words(teacher.captioner), before)
+    assert np.abs(words(learner) - before).max() > 0
+
+
+def test_what_is_pruned_can_learn_from_the_dense_captioner(compress: Compress) -> None:
+    pruned = compress("none/prune80(epochs=4,share=0.9,dropout=0.05)", "attention")
+    drops = [layer.rate for layer in pruned.decoder.sequence.layers if "drop" in layer.name]
+    assert drops == [pruned.config.dropout] * 3  # only while it learned
+    for weight in choose_weights(pruned, Ask("prune", 80), Scope.DECODER):
+        assert zeros(weight) == pytest.approx(0.8, abs=2 / weight.values.size), weight.layer
 
 
 @pytest.mark.parametrize(

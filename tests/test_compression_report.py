@@ -13,7 +13,7 @@ from reports.comparison import full_precision_twin
 from reports.markdown import render_markdown
 from reports.report import make_report
 from reports.tables import headline_table
-from reports.terminal import print_summary
+from reports.terminal import print_report
 from reports.verdict import render_verdict
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -72,7 +72,7 @@ def collapse(results: Results, distinct_share: float) -> Results:
 
 
 def lines_of(results: Results, beginning: str) -> list[str]:
-    page = render_markdown(make_report(results), figure=None)
+    page = render_markdown(make_report(results), {})
     section = page.split("## What compression reached\n")[1].split("\n## ")[0]
     return [line for line in section.splitlines() if beginning in line]
 
@@ -93,12 +93,12 @@ def test_student_has_no_score_before_its_training(results: Results) -> None:
 
 
 def test_nothing_is_said_where_nothing_was_compressed() -> None:
-    page = render_markdown(make_report(read_results(GOLDEN / "results.json")), figure=None)
+    page = render_markdown(make_report(read_results(GOLDEN / "results.json")), {})
     assert "What compression reached" not in page
 
 
 def test_note_of_a_row_is_shown(results: Results) -> None:
-    assert "run by the 2020 study" in render_markdown(make_report(results), figure=None)
+    assert "run by the 2020 study" in render_markdown(make_report(results), {})
 
 
 @pytest.mark.parametrize(("share", "collapsed"), [(1.0, False), (0.51, False), (0.49, True)])
@@ -117,7 +117,7 @@ def test_run_ends_with_the_name_of_what_collapsed(
     results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_results(collapse(results, 0.2), tmp_path / "results.json")
-    print_summary(tmp_path / "results.json")
+    print_report(make_report(read_results(tmp_path / "results.json")))
     assert "Collapsed captions: flickr8k.prune80+cluster16.tflite.fp32 @ tflite" in capsys.readouterr().out
 
 

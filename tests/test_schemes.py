@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convert.calibration import CALIBRATION_IMAGES, CalibrationPlan
+from convert.layers import nodes_of_layers
 from convert.machine import DEFAULTS, MachineKind, describe_defaults, for_machine, machine_kind, slow_choice
 from convert.ranges import BINS, Histogram, RangeRecorder, find_range
 from convert.recipe import Format, parse_precisions
@@ -173,3 +174,21 @@ def test_calibration_takes_training_images_only(dataset: Dataset) -> None:
         CalibrationPlan(ids=("absent",)).choose(dataset)
     with pytest.raises(ConfigError, match="at least one image"):
         CalibrationPlan(0).choose(dataset)
+
+
+def test_a_layer_is_found_by_what_its_operators_give() -> None:
+    """tf2onnx names a depthwise convolution with a bias `Conv__12`."""
+    import onnx
+
+    def node(kind: str, name: str, source: str, target: str) -> onnx.NodeProto:
+        return onnx.helper.make_node(kind, [source], [target], name=name)
+
+    nodes = [
+        node("Relu", "net/first/BiasAdd", "image", "net/first/BiasAdd:0"),
+        node("Relu", "Conv__12", "net/first/BiasAdd:0", "net/depthwise/BiasAdd:0"),
+    ]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "net", [], []))
+    assert nodes_of_layers(model, ["depthwise"]) == ["Conv__12"]
+    assert nodes_of_layers(model, ["first"]) == ["net/first/BiasAdd"]
+    with pytest.raises(ConfigError, match="comes from the layer 'relu'"):
+        nodes_of_layers(model, ["relu"])

@@ -35,6 +35,21 @@ def test_build_makes_an_entry_once(tmp_path: Path) -> None:
     assert (second.path / "model.bin").read_bytes() == b"weights"
 
 
+def test_store_knows_how_long_an_entry_took_whoever_made_it(tmp_path: Path) -> None:
+    first = Store(tmp_path)
+    manifest = first.build("things", "k1", "thing", make).path / MANIFEST
+    before = manifest.read_bytes()
+    second = Store(tmp_path)
+    second.build("things", "k1", "thing", refuse)
+    assert second.spent_on("things") == first.spent_on("things") > 0
+    assert second.spent_on("others") == 0
+    assert manifest.read_bytes() == before
+    (tmp_path / "spent" / "things-k1.seconds").write_text("damaged")
+    third = Store(tmp_path)
+    third.build("things", "k1", "thing", refuse)
+    assert third.spent_on("things") == 0
+
+
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_build_leaves_nothing_when_it_fails(tmp_path: Path, error: BaseException) -> None:
     def fail(folder: Path) -> Mapping[str, Any]:

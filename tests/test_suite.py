@@ -50,6 +50,12 @@ def test_builds_expand_to_every_format_precision_and_runtime(tmp_path: Path) -> 
     ]
 
 
+def test_captioners_with_random_frozen_encoders_have_no_quality(tmp_path: Path) -> None:
+    assert load_suite(write(tmp_path, SUITE)).sightless == {"mine"}
+    learning = SUITE.replace('weights = "random"', 'weights = "random"\nencoder_training = "trained"')
+    assert load_suite(write(tmp_path, learning)).sightless == frozenset()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [

@@ -15,7 +15,7 @@ from convert.store import Entry
 from models.checkpoint import Checkpoint
 from models.datasets import Dataset, open_dataset
 from models.errors import DataError
-from models.fitting import learning_rate
+from models.fitting import caption_loss, learning_rate
 from models.spec import EncoderTraining
 from models.training import train_captioner
 from models.training_data import epoch_batches
@@ -28,9 +28,10 @@ def test_loss_falls_while_training(trained: Callable[[str], Entry]) -> None:
         assert history[-1]["loss"] < history[0]["loss"]
 
 
-def test_training_resumes_where_it_was_killed(dataset: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_training_resumes_where_it_was_killed(dataset: Dataset, tmp_path: Path, averaging: float) -> None:
     """One run of two epochs, and one that dies in the scoring after the first and is started again."""
-    spec = replace(tiny_spec("merge"), dropout=0.3, patience=9)
+    spec = replace(tiny_spec("merge"), dropout=0.3, patience=9, weight_averaging=averaging)
     rising = itertools.count(1)
     whole = train_captioner(
         spec, dataset, work=tmp_path / "whole", cache=tmp_path, score=lambda captions, references: float(next(rising))
@@ -139,3 +140,22 @@ def test_key_changes_with_spec_and_data(dataset: Dataset) -> None:
     other = open_dataset("scenes", None, {"train": 47, "validation": 8, "test": 8})
     keys = {captioner_key(spec, dataset), captioner_key(replace(spec, seed=1), dataset), captioner_key(spec, other)}
     assert len(keys) == 3
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_is_the_cross_entropy_with_smoothed_targets(smoothing: float) -> None:
+    logits = np.random.default_rng(0).normal(size=(2, 3, 5)).astype(np.float32)
+    targets = np.array([[4, 2, PAD], [3, PAD, PAD]], np.int32)
+    wanted = np.eye(5)[targets] * (1 - smoothing) + smoothing / 5
+    log_shares = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    losses = -(wanted * log_shares).sum(axis=-1)[targets != PAD]
+    assert float(caption_loss(logits, targets, smoothing)) == pytest.approx(losses.mean(), rel=1e-5)
+
+
+def test_a_slow_mean_of_weights_moves_little(dataset: Dataset, tmp_path: Path) -> None:
+    def moved(averaging: float) -> float:
+        spec = replace(tiny_spec("merge"), weight_averaging=averaging, epochs=1)
+        kept = train_captioner(spec, dataset, work=tmp_path / str(averaging), cache=tmp_path, score=cider_mean)
+        return float(np.abs(kept.decoder.sequence.get_layer("words").bias.numpy()).mean())
+
+    assert 0 < moved(0.999) < moved(0.0) / 10  # biases start from 0

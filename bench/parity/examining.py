@@ -24,7 +24,7 @@ from models.files import content_key
 from models.progress import say
 
 # Raised when a change makes the same captions be examined in another way.
-PARITY_VERSION = 2
+PARITY_VERSION = 3
 # Images that are replayed whatever their captions, to measure noise: some 200 steps.
 PROBE_IMAGES = 16
 _WRITTEN = "examined.json"

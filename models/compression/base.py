@@ -123,6 +123,7 @@ class Technique:
     options: tuple[str, ...] = ()
     scopes: tuple[Scope, ...] = (Scope.CAPTIONER, Scope.ENCODER, Scope.DECODER)
     check: Callable[[Captioner, Ask, Scope, Context], None] = lambda *asked: None  # before anything is trained
+    revision: int = 1  # raised when the same ask gives another captioner
 
 
 @dataclass(frozen=True)

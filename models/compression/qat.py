@@ -11,14 +11,14 @@ import numpy as np
 
 from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Scope
+from models.compression.calibration import image_pixels
 from models.compression.change import Change
 from models.compression.encoder_qat import quantize_encoder, require_quantizable, settle_encoder_ranges
 from models.compression.finetuning import FineTuning, fine_tune
 from models.datasets.base import Split
 from models.decoders import build_decoder
 from models.errors import ConfigError
-from models.features import BATCH, cached_features
-from models.files import content_key
+from models.features import BATCH
 from models.layers import Arithmetic
 from models.quantized_layers import copy_float_weights, settle_ranges
 from models.vocabulary import pad_captions
@@ -71,9 +71,7 @@ def quantized_layers_of(captioner: Captioner, ask: Ask, scope: Scope) -> Caption
 def _settle(captioner: Captioner, scope: Scope, context: Context) -> None:
     """Take all ranges anew from training images, the encoder's first: the decoder reads its features."""
     images = context.dataset.images(Split.TRAIN)[:RANGE_IMAGES]
-    contract, names = captioner.preprocessing, [image.id for image in images]
-    key = content_key("pixels", context.dataset.fingerprint, names, contract.to_json())
-    pixels = cached_features(context.cache / f"{key}.npy", context.dataset, names, contract, lambda pixels: pixels)
+    pixels = image_pixels(captioner, context, images)
     batches = [np.asarray(pixels[i : i + BATCH], np.float32) for i in range(0, len(pixels), BATCH)]
     if scope is not Scope.DECODER:
         settle_encoder_ranges(captioner.encoder, batches)

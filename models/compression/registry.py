@@ -23,6 +23,7 @@ from models.compression.pruning import check_prune, check_two_of_four, prune, pr
 from models.compression.qat import check_qat, train_quantized
 from models.compression.structured import check_slim, slim
 from models.compression.vocabulary_reduction import check_vocabulary, reduce_vocabulary
+from models.compression.weight_rounding import check_round, round_weights
 from models.compression.weight_tying import check_tie, tie_weights
 
 _SHARES = tuple(range(1, 100))
@@ -33,10 +34,16 @@ _CAPTIONER, _ENCODER, _DECODER = (Scope.CAPTIONER,), (Scope.ENCODER,), (Scope.DE
 
 TECHNIQUES: dict[str, Technique] = {
     "prune": Technique(
-        Stage.SPARSITY, prune, "zero the smallest N % of weights", _SHARES, _SCHEDULED, check=check_prune
+        Stage.SPARSITY, prune, "zero the smallest N % of weights", _SHARES, _SCHEDULED, check=check_prune, revision=2
     ),
     "two_of_four": Technique(
-        Stage.SPARSITY, prune_two_of_four, "zero two of every four inputs", (), OPTIONS, check=check_two_of_four
+        Stage.SPARSITY,
+        prune_two_of_four,
+        "zero two of every four inputs",
+        (),
+        OPTIONS,
+        check=check_two_of_four,
+        revision=2,
     ),
     "cluster": Technique(
         Stage.SHARING, cluster, "share N values in each tensor", tuple(range(2, 257)), OPTIONS, check=check_cluster
@@ -54,6 +61,15 @@ TECHNIQUES: dict[str, Technique] = {
         (),
         (*_TUNED, "layers", "images"),
         check=check_qat,
+    ),
+    "round": Technique(
+        Stage.ROUNDING,
+        round_weights,
+        "round weights to INT8, each making up for those before it; no training",
+        (),
+        ("images",),
+        _ENCODER,
+        check_round,
     ),
     "student": Technique(
         Stage.STUDENT,
