@@ -8,10 +8,12 @@ from models.errors import unknown_name
 from models.files import write_text_atomic
 from reports.flat import render_csv, render_jsonl
 from reports.report import Report, make_report
+from reports.summary import render_json
 
 EXPORTERS: dict[str, Callable[[Report], str]] = {
     "csv": render_csv,
     "jsonl": render_jsonl,
+    "json": render_json,
 }
 
 

@@ -1,10 +1,8 @@
-"""Report -> one picture: CIDEr against size, so that what to ship can be seen. Pure."""
+"""Report -> the Pareto picture: CIDEr against size and against time, so that what to ship can be seen. Pure."""
 
-import io
 import math
-import re
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from models.errors import MissingPackageError
@@ -12,98 +10,137 @@ from reports.comparison import GATE
 from reports.labels import FONT_SIZE, MARK, Box, Label, place_labels
 from reports.points import Point, find_frontier, find_points
 from reports.report import Report
+from reports.svg import COLOURS, INK, log_ticks, style_axes, to_svg
 from reports.text import milliseconds, plain
 
-# Mid-grey and mid-tone colours read on white paper and on a dark page; shapes serve those
-# who see no colour. The colours follow Okabe and Ito's safe set.
-INK = "#777777"
-COLOURS = ("#2F86C9", "#DD7A12", "#1FA187", "#C45BA0", "#8A7A2E")
 SHAPES = ("o", "s", "^", "D", "v")
-WIDTH, HEIGHT = 8.0, 4.8  # inches
+WIDTH, HEIGHT = 8.0, 8.4  # inches
 # Beyond this many rows only the baseline, the winner and the frontier are named.
 LABEL_ALL = 14
 LABEL_LENGTH = 40
 RING = 420  # square points
 
 
+@dataclass(frozen=True)
+class Panel:
+    """One picture of the two: what stands on its x axis, and what the size of a mark says."""
+
+    key: str
+    label: str
+    x: Callable[[Point], float | None]
+    interval: Callable[[Point], tuple[float, float] | None]
+    weight: Callable[[Point], float | None]
+    weight_note: str
+
+
+PANELS = (
+    Panel(
+        "size",
+        "size (MB, log scale): smaller is better",
+        lambda point: point.megabytes,
+        lambda point: None,  # bytes are exact
+        lambda point: point.seconds,
+        "larger mark: slower caption",
+    ),
+    Panel(
+        "time",
+        "caption (ms, log scale), 95 % interval: faster is better",
+        lambda point: point.seconds * 1e3 if point.seconds else None,
+        lambda point: (
+            (point.seconds_interval[0] * 1e3, point.seconds_interval[1] * 1e3) if point.seconds_interval else None
+        ),
+        lambda point: point.megabytes,
+        "larger mark: larger file",
+    ),
+)
+
+
 def render_figure(report: Report) -> str:
     """The picture as SVG text. Raises MissingPackageError without matplotlib."""
     try:
-        import matplotlib
+        import matplotlib  # noqa: F401
     except ImportError as error:
         raise MissingPackageError("figures need matplotlib; `pip install matplotlib`.") from error
-    # Text stays text (small, searchable, read aloud); a fixed salt makes identifiers repeatable.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "captionbench"}):
-        text = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        draw_figure(report).savefig(text, format="svg", transparent=True, metadata=nothing)
-    return _accessible(text.getvalue(), _title(report), _description(report))
+    return to_svg(draw_figure(report), _title(report), _description(report))
 
 
 def draw_figure(report: Report) -> Any:
-    """The matplotlib figure behind `render_figure`."""
+    """The matplotlib figure behind `render_figure`; the marks of a row are in groups `size-ROW` and `time-ROW`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, HEIGHT), dpi=72, layout="constrained")  # a pixel is a point
-    axes = figure.add_subplot()
     points = find_points(report)
-    _draw_axes(axes, points)
-    _draw_floor(axes, report)
-    _draw_gate(axes, report)
-    _draw_points(axes, points)
-    _draw_frontier(axes, points)
-    _draw_winner(axes, points, report)
-    _draw_legend(axes, points)
+    drawn = [(panel, axes, _points_of(panel, points)) for panel, axes in zip(PANELS, figure.subplots(2), strict=True)]
+    for panel, axes, shown in drawn:
+        _draw_panel(panel, axes, shown, report)
     figure.draw_without_rendering()  # settles the layout that labels are placed on
-    _draw_labels(axes, points, report)
+    for panel, axes, shown in drawn:
+        _draw_labels(panel, axes, shown, report)
     return figure
 
 
-def _draw_axes(axes: Any, points: Sequence[Point]) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def _points_of(panel: Panel, points: Sequence[Point]) -> list[Point]:
+    """Those that have a place on the panel's axis, the heaviest first so that they do not hide others."""
+    known = [point for point in points if (panel.x(point) or 0) > 0]
+    return sorted(known, key=lambda point: -(panel.weight(point) or 0.0))
 
+
+def _draw_panel(panel: Panel, axes: Any, points: Sequence[Point], report: Report) -> None:
+    _draw_axes(panel, axes, points)
+    _draw_gate(axes, report)
+    _draw_points(panel, axes, points, report)
+    _draw_floor(axes, report)
+    _draw_frontier(panel, axes, points)
+    _draw_winner(panel, axes, points, report)
+    _draw_legend(panel, axes, points)
+
+
+def _draw_axes(panel: Panel, axes: Any, points: Sequence[Point]) -> None:
     axes.set_xscale("log")
-    axes.set_xlabel("size (MB, log scale): smaller is better", color=INK)
+    axes.set_xlabel(panel.label, color=INK)
     axes.set_ylabel("CIDEr, 95 % interval: higher is better", color=INK)
-    axes.tick_params(colors=INK, which="both")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    for name, spine in axes.spines.items():
-        spine.set_visible(name in {"left", "bottom"})
-        spine.set_color(INK)
-    axes.grid(color=INK, alpha=0.15, linewidth=0.6)
-    axes.set_axisbelow(True)
+    style_axes(axes)
+    log_ticks(axes.xaxis)
     if not points:
         axes.text(0.5, 0.5, "no row was measured", color=INK, ha="center", transform=axes.transAxes)
         return
-    sizes = [point.megabytes for point in points]
-    axes.set_xlim(min(sizes) / 1.6, max(sizes) * 1.9)
+    values = [_x(panel, point) for point in points]
+    axes.set_xlim(min(values) / 1.6, max(values) * 1.9)
     axes.margins(y=0.12)  # room for names
 
 
+def _x(panel: Panel, point: Point) -> float:
+    return panel.x(point) or 0.0
+
+
 def _draw_floor(axes: Any, report: Report) -> None:
+    """The constant caption's level; where it is far below all marks, a note, so that these keep the room."""
     constant = report.results.constant_caption
-    if constant:
-        level = constant.quality.cider
+    if constant is None:
+        return
+    level, (low, high) = constant.quality.cider, axes.get_ylim()
+    text = "constant caption: worth nothing below"
+    if level < low - (high - low) / 2:
+        level, text = low, f"↓ constant caption: CIDEr {level:.3f}, worth nothing below"
+    else:
         axes.axhline(level, color=INK, linewidth=1, linestyle=":")
-        axes.annotate(
-            "constant caption: worth nothing below",
-            (1, level),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right",
-            color=INK,
-            fontsize=8,
-        )
+    axes.annotate(
+        text,
+        (1, level),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="right",
+        color=INK,
+        fontsize=8,
+    )
 
 
-def _draw_frontier(axes: Any, points: Sequence[Point]) -> None:
-    frontier = find_frontier(points)
+def _draw_frontier(panel: Panel, axes: Any, points: Sequence[Point]) -> None:
+    frontier = find_frontier(points, panel.x)
     if len(frontier) > 1:
-        x, y = [p.megabytes for p in frontier], [p.cider for p in frontier]
-        axes.step(x, y, where="post", color=INK, linewidth=1, label="best for its size")
+        x, y = [_x(panel, p) for p in frontier], [p.cider for p in frontier]
+        axes.step(x, y, where="post", color=INK, linewidth=1, label=f"frontier: best for its {panel.key}")
 
 
 def _draw_gate(axes: Any, report: Report) -> None:
@@ -112,23 +149,25 @@ def _draw_gate(axes: Any, report: Report) -> None:
         axes.axhline(GATE * quality.cider, color=INK, linewidth=1, linestyle="--", alpha=0.6, label="quality gate")
 
 
-def _draw_points(axes: Any, points: Sequence[Point]) -> None:
+def _draw_points(panel: Panel, axes: Any, points: Sequence[Point], report: Report) -> None:
     runtimes = sorted({point.item.row.runtime for point in points})
+    order = [id(item) for item in report.rows]
     shrink = 1.0 if len(points) <= LABEL_ALL else 0.4
-    slowest = max((point.seconds or 0.0 for point in points), default=0.0)
+    heaviest = max((panel.weight(point) or 0.0 for point in points), default=0.0)
     for index, runtime in enumerate(runtimes):
         colour, shape = COLOURS[index % len(COLOURS)], SHAPES[index % len(SHAPES)]
         axes.scatter([], [], s=50, c=colour, marker=shape, label=plain(runtime))
         for point in (p for p in points if p.item.row.runtime == runtime):
-            _draw_point(axes, point, colour, shape, _area(point, slowest) * shrink)
+            mark = _draw_point(panel, axes, point, colour, shape, _area(panel.weight(point), heaviest) * shrink)
+            mark.set_gid(f"{panel.key}-{order.index(id(point.item))}")
 
 
-def _draw_legend(axes: Any, points: Sequence[Point]) -> None:
+def _draw_legend(panel: Panel, axes: Any, points: Sequence[Point]) -> None:
     if any(point.is_hollow for point in points):
         axes.scatter([], [], s=50, facecolors="none", edgecolors=INK, label="hollow: not valid")
     if points:
         legend = axes.legend(
-            title="larger mark: slower caption",
+            title=panel.weight_note,
             labelcolor=INK,
             frameon=False,
             fontsize=FONT_SIZE,
@@ -138,40 +177,55 @@ def _draw_legend(axes: Any, points: Sequence[Point]) -> None:
         legend.get_title().set(color=INK, fontsize=FONT_SIZE)
 
 
-def _draw_winner(axes: Any, points: Sequence[Point], report: Report) -> None:
+def _draw_winner(panel: Panel, axes: Any, points: Sequence[Point], report: Report) -> None:
     """A ring around the one to ship."""
     for point in points:
         if point.item is report.winner:
             ring = {"facecolors": "none", "edgecolors": INK, "linewidths": 1.5}
-            axes.scatter([point.megabytes], [point.cider], s=RING, zorder=4, **ring)
+            axes.scatter([_x(panel, point)], [point.cider], s=RING, zorder=4, **ring)
 
 
-def _draw_point(axes: Any, point: Point, colour: str, shape: str, area: float) -> None:
-    x, y, (low, high) = point.megabytes, point.cider, point.interval
-    error = [[max(y - low, 0)], [max(high - y, 0)]]
-    axes.errorbar(x, y, yerr=error, color=colour, alpha=0.35, linewidth=1, fmt="none")
+def _draw_point(panel: Panel, axes: Any, point: Point, colour: str, shape: str, area: float) -> Any:
+    """Intervals as bars, and the mark, which is returned."""
+    x, y = _x(panel, point), point.cider
+    across = panel.interval(point)
+    axes.errorbar(
+        x,
+        y,
+        yerr=_ends(y, point.interval),
+        xerr=_ends(x, across) if across else None,
+        color=colour,
+        alpha=0.35,
+        linewidth=1,
+        fmt="none",
+    )
     fill = "none" if point.is_hollow else colour
-    axes.scatter([x], [y], s=area, marker=shape, facecolors=fill, edgecolors=colour, alpha=0.8, zorder=3)
+    return axes.scatter([x], [y], s=area, marker=shape, facecolors=fill, edgecolors=colour, alpha=0.8, zorder=3)
 
 
-def _area(point: Point, slowest: float) -> float:
-    """Area of a mark, from 30 to 260, by the logarithm of how much faster it is than the slowest."""
-    if not point.seconds or not slowest:
+def _ends(value: float, interval: tuple[float, float]) -> list[list[float]]:
+    """An interval as the lengths that matplotlib asks for."""
+    return [[max(value - interval[0], 0)], [max(interval[1] - value, 0)]]
+
+
+def _area(weight: float | None, heaviest: float) -> float:
+    """Area of a mark, from 30 to 260, by the logarithm of how far it is from the heaviest."""
+    if not weight or not heaviest:
         return 30.0
-    return max(30.0, 260.0 - 100.0 * math.log10(slowest / point.seconds))
+    return max(30.0, 260.0 - 100.0 * math.log10(heaviest / weight))
 
 
-def _draw_labels(axes: Any, points: Sequence[Point], report: Report) -> None:
+def _draw_labels(panel: Panel, axes: Any, points: Sequence[Point], report: Report) -> None:
     """Name the points; where there are many, only those that a reader must find."""
-    frontier = {id(point.item) for point in find_frontier(points)}
+    frontier = {id(point.item) for point in find_frontier(points, panel.x)}
     wanted = []
     for point in points:
-        rank = 0 if point.item is report.winner else 1 if point.item is report.baseline else 2
+        rank = 0 if point.item is report.winner else 1 if point.item.is_baseline else 2
         if rank < 2 or id(point.item) in frontier or len(points) <= LABEL_ALL:
-            wanted.append((rank, Label(_label(point, report), *_pixel(axes, point), bold=rank < 2)))
+            wanted.append((rank, Label(_label(panel, point, report), *_pixel(panel, axes, point), bold=rank < 2)))
     labels = [label for _, label in sorted(wanted, key=lambda pair: pair[0])]
     canvas = Box(*axes.get_window_extent().extents)
-    marks = [Box.around(*_pixel(axes, point), MARK) for point in points]
+    marks = [Box.around(*_pixel(panel, axes, point), MARK) for point in points]
     for label, box in place_labels(labels, marks, _lines(axes, canvas), canvas):
         axes.annotate(
             label.text,
@@ -191,22 +245,23 @@ def _lines(axes: Any, canvas: Box) -> list[Box]:
     heights = [
         float(axes.transData.transform((1, line.get_ydata()[0]))[1])
         for line in axes.lines
-        if len(set(line.get_ydata())) == 1
+        if len(line.get_ydata()) and len(set(line.get_ydata())) == 1
     ]
     return [Box(canvas.left, height - 1, canvas.right, height + 1) for height in heights]
 
 
-def _pixel(axes: Any, point: Point) -> tuple[float, float]:
-    x, y = axes.transData.transform((point.megabytes, point.cider))
+def _pixel(panel: Panel, axes: Any, point: Point) -> tuple[float, float]:
+    x, y = axes.transData.transform((_x(panel, point), point.cider))
     return float(x), float(y)
 
 
-def _label(point: Point, report: Report) -> str:
-    """The recipe (colour says the runtime), its time, its part in the story."""
+def _label(panel: Panel, point: Point, report: Report) -> str:
+    """The recipe (colour says the runtime), its time or size, its part in the story."""
     recipe = _short_recipe(point, report).replace("$", r"\$")  # "$" starts mathematics
     recipe = recipe if len(recipe) <= LABEL_LENGTH else f"{recipe[: LABEL_LENGTH - 1]}…"
     role = "ship: " if point.item is report.winner else "baseline: " if point.item.is_baseline else ""
-    return f"{role}{recipe}, {milliseconds(point.seconds)} ms"
+    value = f"{milliseconds(point.seconds)} ms" if panel.key == "size" else f"{point.megabytes:.2f} MB"
+    return f"{role}{recipe}, {value}"
 
 
 def _short_recipe(point: Point, report: Report) -> str:
@@ -217,23 +272,16 @@ def _short_recipe(point: Point, report: Report) -> str:
 
 
 def _title(report: Report) -> str:
-    return f"CIDEr against size: {plain(report.results.title)}"
+    return f"CIDEr against size and against time: {plain(report.results.title)}"
 
 
 def _description(report: Report) -> str:
     """The picture in words, for those who can't see it."""
-    points = find_points(report)
-    rows = (
-        f"{p.item.name}: {p.megabytes:.2f} MB, CIDEr {p.cider:.3f}, {milliseconds(p.seconds)} ms a caption"
-        for p in points
-    )
+    rows = (f"{p.item.name}: {describe_point(p)}" for p in find_points(report))
     winner = f"To ship: {report.winner.name}. " if report.winner else ""
     return plain(f"{winner}Each mark is one artifact on one runtime. {'; '.join(rows)}.")
 
 
-def _accessible(svg: str, title: str, description: str) -> str:
-    """Name the picture for screen readers; drop the document type, which points to the network."""
-    svg = re.sub(r"<!DOCTYPE[^>]*>\s*", "", svg)
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    names = f"<title>{escape(title)}</title>\n <desc>{escape(description)}</desc>\n"
-    return re.sub(r"(<svg\b[^>]*)>", lambda m: f'{m[1]} role="img">\n {names}', svg, count=1)
+def describe_point(point: Point) -> str:
+    """What a mark stands for, in words."""
+    return f"{point.megabytes:.2f} MB, CIDEr {point.cider:.3f}, {milliseconds(point.seconds)} ms a caption"

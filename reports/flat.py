@@ -67,16 +67,19 @@ def render_csv(report: Report) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, Record.__dataclass_fields__, lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in _values(record).items()} for record in flatten(report))
+    writer.writerows(
+        {name: _cell(value) for name, value in record_values(record).items()} for record in flatten(report)
+    )
     return file.getvalue()
 
 
 def render_jsonl(report: Report) -> str:
     """A JSON object a line."""
-    return "".join(json.dumps(_values(record), ensure_ascii=False) + "\n" for record in flatten(report))
+    return "".join(json.dumps(record_values(record), ensure_ascii=False) + "\n" for record in flatten(report))
 
 
-def _values(record: Record) -> dict[str, Any]:
+def record_values(record: Record) -> dict[str, Any]:
+    """The fields by name."""
     return {name: getattr(record, name) for name in Record.__dataclass_fields__}
 
 

@@ -10,8 +10,8 @@ from convert.recipe import Graph
 from models.errors import ConfigError
 from models.files import write_text_atomic
 from reports.comparison import is_compressed, is_full_precision, technique_of
-from reports.markdown import figure_text
 from reports.report import Report, make_report
+from reports.sections import figure_text
 from reports.speed import MEASURED, times_faster
 from reports.tables import RANK_NOTE, headline_table, speed_text
 from reports.text import (
@@ -173,6 +173,8 @@ def main() -> int:
     text = readme.read_text(encoding="utf-8")
     current = render_readme(text, PUBLISHED)
     if "--check" in sys.argv[1:]:
+        if current != text:
+            print("README.md is not what the published results say: run `python -m reports.readme`.", file=sys.stderr)
         return int(current != text)
     write_text_atomic(readme, current)
     return 0

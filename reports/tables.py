@@ -41,6 +41,8 @@ def headline_table(report: Report, rows: tuple[Comparison, ...] | None = None) -
         "status",
     )
     shown = report.rows if rows is None else rows
+    if not shown:
+        return "*This run has no rows.*"
     return table(headers, [_headline_cells(report, item) for item in shown], words=(0, 9))
 
 
@@ -71,7 +73,7 @@ def identical(report: Report, item: Comparison) -> str:
     if item.captions_identical is None:
         is_reference = any(c.row.parity and c.row.parity.reference == item.name for c in report.rows)
         return "reference" if is_reference else DASH
-    images = item.row.quality.images if item.row.quality else report.results.test_images
+    images = item.row.quality.images if item.row.quality else len(item.row.captions) or report.results.test_images
     if item.row.parity and item.row.parity.reference == item.name:
         return "reference"
     return f"{percent(item.captions_identical)} ({round(item.captions_identical * images)}/{images})"
@@ -127,7 +129,7 @@ def size_table(report: Report) -> str:
             loaded = item.row.memory.loaded_bytes if item.row.memory else None
             parts = (sizes.total, sizes.encoder, sizes.decoder, sizes.deflated, sizes.weights, loaded)
             cells.append([name_text(item.name), *map(megabytes, parts)])
-    return table(headers, cells)
+    return table(headers, cells) if cells else ""
 
 
 def quality_table(report: Report) -> str:
@@ -154,7 +156,7 @@ def quality_table(report: Report) -> str:
     if constant:
         label = f"*constant caption* {caption_text(constant.caption)}"
         cells.append([label, *_quality_cells(constant.quality)])
-    return table(headers, cells)
+    return table(headers, cells) if cells else ""
 
 
 def _quality_cells(quality: Quality) -> list[str]:

@@ -156,6 +156,13 @@ def microseconds(seconds: float) -> str:
     return f"{seconds * 1e6:.2g} µs" if seconds < 1e-4 else f"{seconds * 1e6:.0f} µs"
 
 
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
+
+
 def spread(values: Iterable[float], show: Callable[[float], str]) -> str:
     """The least and the largest value, or the one that both are when shown."""
     ordered = sorted(values)

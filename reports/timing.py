@@ -30,7 +30,7 @@ def latency_table(report: Report) -> str:
         phases = [_median_with_p90(item.row.latency_seconds.get(phase)) for phase in _PHASE_NAMES]
         peak = f"{memory.peak_rss_bytes / 1e6:.0f}" if memory else DASH
         cells.append([name_text(item.name), *phases, peak])
-    return table(headers, cells)
+    return table(headers, cells) if cells else ""
 
 
 def _median_with_p90(latency: Latency | None) -> str:
@@ -56,7 +56,7 @@ def caption_table(report: Report) -> str:
         [name_text(item.name), *_times(item.caption, columns), *_times(_forced(item), forced)][: len(headers)]
         for item in rows
     ]
-    return table(headers, cells)
+    return table(headers, cells) if cells else ""
 
 
 def _forced(item: Comparison) -> Latency | None:

@@ -21,8 +21,9 @@ COMPRESSED = 1.1
 
 RULE = (
     f"Rule: among the measured rows that keep at least {GATE:.0%} of the baseline's CIDEr and beat the "
-    "constant caption, the one with the largest size ratio times speed-up; within noise, fewer bytes decide."
-).replace("%", " %")
+    "constant caption, the one with the largest size ratio times speed-up; within noise, fewer bytes decide. "
+    "Under limits of your own: `captionbench recommend results.json --max-size 5MB --max-cider-drop 1%`."
+).replace("% of", " % of")
 
 
 def render_verdict(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""results.json -> report.md and figure.svg beside it."""
+"""results.json -> report.md and report.html, and pictures beside them."""
 
 import os
 from dataclasses import replace
@@ -6,34 +6,28 @@ from pathlib import Path
 
 from bench.result import Results
 from bench.result_file import read_results
-from models.errors import MissingPackageError
 from models.files import write_text_atomic
-from reports.figures import render_figure
+from reports.drawing import draw_figures
+from reports.html import render_html
 from reports.markdown import render_markdown
-from reports.report import Report, make_report
+from reports.report import make_report
+from reports.thumbnails import read_thumbnails
 
-REPORT_NAME = "report.md"
-FIGURE_NAME = "figure.svg"
+REPORT_NAME, PAGE_NAME = "report.md", "report.html"
 
 
 def write_report(results_path: Path, out: Path | None = None) -> Path:
-    """Write the report into the folder `out` (default: where the results are); returns its path."""
+    """Write the report into the folder `out` (default: where the results are); returns the path of its Markdown."""
     folder = out or results_path.parent
     results = read_results(results_path)
     report = make_report(_move_pictures(results, results_path.parent, folder))
-    figure = _figure_or_none(report)
-    if figure is not None:
-        write_text_atomic(folder / FIGURE_NAME, figure)
+    drawn = draw_figures(report)
+    for name, svg in drawn.items():
+        write_text_atomic(folder / f"{name}.svg", svg)
     path = folder / REPORT_NAME
-    write_text_atomic(path, render_markdown(report, figure=None if figure is None else FIGURE_NAME))
+    write_text_atomic(path, render_markdown(report, {name: f"{name}.svg" for name in drawn}))
+    write_text_atomic(folder / PAGE_NAME, render_html(report, drawn, read_thumbnails(results, results_path.parent)))
     return path
-
-
-def _figure_or_none(report: Report) -> str | None:
-    try:
-        return render_figure(report)
-    except MissingPackageError:
-        return None  # the page says how to get it
 
 
 def _move_pictures(results: Results, old: Path, new: Path) -> Results:

@@ -88,10 +88,13 @@ precisions = ["int8_static"]
 
 def test_bench_goes_from_pictures_to_a_report(suite: Path, tmp_path: Path, store: Store) -> None:
     out = tmp_path / "report"
-    done = captionbench("bench", "--suite", suite, "--store", store.root, "--out", out, "--quick")
+    done = captionbench("bench", "--suite", suite, "--store", store.root, "--out", out, "--quick", "--json")
     assert done.returncode == 0, done.stderr
     results = read_results(out / "results.json")
     assert len(results.rows) == 4
+    printed = json.loads(done.stdout)  # and nothing beside it
+    assert printed["baseline"] == results.baseline
+    assert {row["size_bytes"] for row in printed["rows"]} == {r.size_bytes and r.size_bytes.total for r in results.rows}
     *rows, impossible = results.rows
     assert impossible.status is Status.UNSUPPORTED
     assert "TFLite" in impossible.reason
@@ -103,8 +106,8 @@ def test_bench_goes_from_pictures_to_a_report(suite: Path, tmp_path: Path, store
         assert set(row.latency_seconds) == set(Phase)
         assert row.memory is not None
         assert len(row.captions) == 8
-    page = (out / "report.md").read_text()
-    assert all(row.recipe in page for row in results.rows)
+    for page in ((out / "report.md").read_text(), (out / "report.html").read_text()):
+        assert all(row.recipe in page for row in results.rows)
     assert all((out / example.picture).is_file() for example in results.examples)
     again = captionbench("build", "--suite", suite, "--store", store.root)
     assert "captioner tiny-attention: reused" in again.stderr

@@ -17,6 +17,7 @@ from models.errors import ConfigError
 from reports.exporters import EXPORTERS, export_rows
 from reports.flat import Record, flatten, render_csv, render_jsonl
 from reports.report import make_report
+from reports.summary import render_json
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_every_format_is_written_beside_the_results(results: Results, tmp_path: 
     write_results(results, tmp_path / "results.json")
     path = export_rows(tmp_path / "results.json", name)
     assert path == tmp_path / f"rows.{name}"
-    assert path.read_text(encoding="utf-8").count(INT8_TFLITE) == 1
+    assert path.read_text(encoding="utf-8").count(INT8_TFLITE) >= 1
 
 
 def test_unknown_format_is_refused(tmp_path: Path) -> None:
@@ -75,3 +76,19 @@ def test_no_rows_are_a_header(results: Results) -> None:
     empty = make_report(replace(results, rows=()))
     assert render_csv(empty).splitlines() == [",".join(Record.__dataclass_fields__)]
     assert render_jsonl(empty) == ""
+
+
+def test_json_summary_says_what_the_report_says(results: Results) -> None:
+    report = make_report(results)
+    summary = json.loads(render_json(report))
+    assert summary["ship"] == INT8_TFLITE
+    assert summary["verdict"].startswith(f"Ship {INT8_TFLITE}: 5.59 MB")
+    assert [row["row"] for row in summary["rows"]] == [item.name for item in report.rows]
+    assert {caution["kind"] for caution in summary["cautions"]} == {str(c.kind) for c in report.cautions}
+    assert all(caution["text"] and "`" not in caution["text"] for caution in summary["cautions"])
+
+
+def test_json_summary_ships_nothing_where_nothing_can_be(results: Results) -> None:
+    summary = json.loads(render_json(make_report(replace(results, rows=()))))
+    assert summary["ship"] is None
+    assert summary["rows"] == []

@@ -29,7 +29,7 @@ from reports.readme import readme_block, study_block
 from reports.report import make_report
 from reports.speed import Rank, group_ties, is_slower, rank_groups, rank_rows, speed_up, times_faster
 from reports.tables import change_table, gate_text
-from reports.terminal import print_summary
+from reports.terminal import print_report
 from reports.timing import caption_table, runtime_table, throughput_table
 from reports.trust import environment_rows, noise_text, trust_section
 from reports.verdict import render_verdict
@@ -109,7 +109,7 @@ def test_speed_up_turns_round_with_the_rows(pairs: list[tuple[float, float]]) ->
 
 
 def test_speed_up_is_shown_with_its_interval(results: Results) -> None:
-    page = render_markdown(make_report(results), figure=None)
+    page = render_markdown(make_report(results), {})
     line = next(line for line in page.splitlines() if f"**`{INT8_TFLITE}`**" in line)
     assert "| 11.2x [11.1, 11.2] | 1 | valid |" in line
     assert "speed-ups with 99 % intervals over paired rounds" in page
@@ -297,7 +297,7 @@ def test_results_of_older_formats_render_without_what_they_lack(published: str) 
     if results.noise is not None:
         pytest.skip("published in the present format")
     report = make_report(results)
-    page = render_markdown(report, figure=None)
+    page = render_markdown(report, {})
     assert "How far to trust the times" not in page
     assert "What a runtime costs" not in page
     assert "steps each (ms)" not in page
@@ -323,7 +323,7 @@ def test_terminal_shows_about_equal_speeds_and_ranks(
 ) -> None:
     same = change(results, FP32_ONNX, lambda row: replace(row, versus_baseline=Difference(0.001, (-0.01, 0.01))))
     write_results(same, tmp_path / "results.json")
-    print_summary(tmp_path / "results.json")
+    print_report(make_report(read_results(tmp_path / "results.json")))
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if "@" in line.split("  ")[0]}
     assert " ≈ " in lines["onnx.fp32"]
     assert " 2= " in lines["tflite.fp32"]

@@ -41,6 +41,8 @@ from reports.report import Report, make_report
 from reports.verdict import render_choice, render_verdict
 from reports.write import write_report
 
+FIGURES = {"figure": "figure.svg", "waterfall": "waterfall.svg"}
+
 
 @pytest.fixture(scope="module")
 def results() -> Results:
@@ -61,7 +63,7 @@ def verdict(results: Results) -> str:
 
 def test_page_equals_golden_file(results: Results) -> None:
     """After a wanted change: UPDATE_GOLDEN=1 pytest tests/test_reports.py, then read the difference."""
-    page = render_markdown(make_report(results), figure="figure.svg")
+    page = render_markdown(make_report(results), FIGURES)
     path = GOLDEN / "report.md"
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(page, encoding="utf-8")
@@ -69,15 +71,15 @@ def test_page_equals_golden_file(results: Results) -> None:
 
 
 def test_every_table_of_the_page_has_as_many_cells_as_headers(results: Results) -> None:
-    page = render_markdown(make_report(results), figure="figure.svg")
+    page = render_markdown(make_report(results), FIGURES)
     tables = [block for block in page.split("\n\n") if block.startswith("| ")]
-    assert len(tables) == 15
+    assert len(tables) == 16
     for lines in (block.splitlines() for block in tables):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
 
 
 def test_every_table_of_speeds_is_followed_by_its_conditions(results: Results) -> None:
-    sections = render_markdown(make_report(results), figure=None).split("\n## ")
+    sections = render_markdown(make_report(results), {}).split("\n## ")
     for section in (s for s in sections if "caption (ms)" in s):
         after = section.split("caption (ms)", 1)[1]
         assert "2 threads on Example CPU" in after
@@ -85,12 +87,12 @@ def test_every_table_of_speeds_is_followed_by_its_conditions(results: Results) -
 
 
 def test_page_without_figure_says_how_to_get_one(results: Results) -> None:
-    assert "pip install matplotlib" in render_markdown(make_report(results), figure=None)
+    assert "pip install matplotlib" in render_markdown(make_report(results), {})
 
 
 def test_page_of_results_without_rows_is_still_a_page(results: Results) -> None:
     empty = replace(results, rows=(), constant_caption=None, examples=(), captioners=(), noise_floor=None)
-    page = render_markdown(make_report(empty), figure=None)
+    page = render_markdown(make_report(empty), {})
     assert "Ship nothing from this run." in page
     assert "is not among the rows" in page
 
@@ -98,7 +100,7 @@ def test_page_of_results_without_rows_is_still_a_page(results: Results) -> None:
 def test_failing_rows_come_last_with_reason_and_thread(results: Results) -> None:
     report = make_report(results)
     assert [item.row.status for item in report.rows[-3:]] == [Status.INVALID, Status.FAILED, Status.UNSUPPORTED]
-    page = render_markdown(report, figure=None)
+    page = render_markdown(report, {})
     assert "failed: ConversionError: TensorListReserve needs element\\_shape" in page
     assert "([thread](https://github.com/" in page
 
@@ -109,20 +111,20 @@ def test_thread_that_is_no_web_address_is_not_linked(results: Results) -> None:
         "flickr8k.saved_model.int8_static @ tensorflow",
         lambda row: replace(row, thread="javascript:alert(1)"),
     )
-    assert "](javascript" not in render_markdown(make_report(bad), figure=None)
+    assert "](javascript" not in render_markdown(make_report(bad), {})
 
 
 def test_row_that_failed_while_timing_shows_its_quality_but_no_speed(results: Results) -> None:
     broken = change(
         results, INT8_ONNX, lambda row: replace(row, status=Status.FAILED, reason="killed", latency_seconds={})
     )
-    line = next(line for line in render_markdown(make_report(broken), figure=None).splitlines() if "killed" in line)
+    line = next(line for line in render_markdown(make_report(broken), {}).splitlines() if "killed" in line)
     assert "| 0.434 ± 0.034 |" in line
     assert "| – | – | failed: killed |" in line
 
 
 def test_examples_join_rows_that_say_the_same(results: Results) -> None:
-    page = render_markdown(make_report(results), figure=None)
+    page = render_markdown(make_report(results), {})
     assert page.count("“a man climbs a rock wall”") == 1
     assert "- all 8 rows: “a man climbs a rock wall”" in page
 
@@ -131,7 +133,7 @@ def test_two_hundred_rows_render_within_seconds(results: Results) -> None:
     rows = tuple(replace(results.rows[i % 8], recipe=f"flickr8k.tflite.variant{i}") for i in range(200))
     started = time.process_time()
     report = make_report(replace(results, rows=(results.rows[0], *rows)))
-    page = render_markdown(report, figure="figure.svg")
+    page = render_markdown(report, FIGURES)
     render_figure(report)
     assert time.process_time() - started < 5
     assert all(f"variant{i} @" in page for i in range(200))
@@ -247,7 +249,7 @@ def test_speed_up_is_only_claimed_above_noise_and_overlap(
     item = next(item for item in report.rows if item.name == FP32_ONNX)
     assert item.speed_up is not None
     assert item.speed_up.certain is certain
-    line = next(line for line in render_markdown(report, figure=None).splitlines() if f"| `{FP32_ONNX}`" in line)
+    line = next(line for line in render_markdown(report, {}).splitlines() if f"| `{FP32_ONNX}`" in line)
     assert (" ≈ " in line) is not certain
 
 
@@ -281,7 +283,7 @@ def test_caution_is_given_with_a_remedy(
     report = make_report(change(keep(results, BASELINE, FP32_ONNX, INT8_ONNX), name, edit))
     assert [caution.kind for caution in report.cautions] == [kind]
     assert report.cautions[0].remedy.endswith(".")
-    assert report.cautions[0].remedy in render_markdown(report, figure=None)
+    assert report.cautions[0].remedy in render_markdown(report, {})
 
 
 def test_high_noise_floor_is_a_caution_with_what_it_hides(results: Results) -> None:
@@ -353,7 +355,7 @@ def test_right_to_left_captions_are_isolated_and_empty_ones_named() -> None:
 def test_hostile_captions_stay_text_on_the_page(results: Results) -> None:
     hostile = '<script>alert("|`*")</script>\n\n# heading'
     bad = change(results, BASELINE, lambda row: replace(row, captions={"dog.jpg": hostile}))
-    page = render_markdown(make_report(bad), figure=None)
+    page = render_markdown(make_report(bad), {})
     assert "<script" not in page
     assert "\n# heading" not in page
 
@@ -459,7 +461,9 @@ def test_report_and_figure_are_written_beside_the_results(results: Results, tmp_
     path = write_report(tmp_path / "results.json")
     assert path == tmp_path / "report.md"
     assert path.read_text(encoding="utf-8") == (GOLDEN / "report.md").read_text(encoding="utf-8")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["figure.svg", "report.md", "results.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "figure.svg", "report.html", "report.md", "results.json", "waterfall.svg",
+    ]  # fmt: skip
 
 
 def test_pictures_are_found_from_another_folder(results: Results, tmp_path: Path) -> None:
@@ -483,4 +487,4 @@ def test_constant_caption_has_a_row_in_the_quality_table(results: Results) -> No
     constant = results.constant_caption
     assert constant is not None
     assert isinstance(constant.quality, Quality)
-    assert f"| *constant caption* “{constant.caption}” |" in render_markdown(make_report(results), figure=None)
+    assert f"| *constant caption* “{constant.caption}” |" in render_markdown(make_report(results), {})
