@@ -1,0 +1,51 @@
+"""`python -m reports.study [--data DIR] [--check]`: writes paper-claims.md; with data, scores the sentences anew."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench.result_file import read_results
+from models.datasets import open_dataset
+from models.errors import CaptionbenchError
+from models.files import write_text_atomic
+from reports.study.evidence import Evidence
+from reports.study.page import render_claims
+from reports.study.runs import read_runs
+from reports.study.sentences import read_sentences, write_sentences
+
+PUBLISHED = Path("reports/published")
+PAGE, SENTENCES, RESULTS = "paper-claims.md", "paper-sentences.json", "paper/results.json"
+
+
+def read_evidence(published: Path) -> Evidence:
+    """What is published: the sentences' scores, and the run where it is of Flickr8k."""
+    results = read_results(published / RESULTS) if (published / RESULTS).is_file() else None
+    on_photographs = results if results and results.dataset.startswith("flickr8k") else None
+    return Evidence(read_runs(), read_sentences(published / SENTENCES), on_photographs)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the page; with `--check`, only say whether it is current (status 1 when not)."""
+    parser = argparse.ArgumentParser(prog="python -m reports.study", description=__doc__)
+    parser.add_argument("--data", type=Path, help="Flickr8k's folder; without it the kept scores are used")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when the page is not current")
+    asked = parser.parse_args(arguments)
+    try:
+        if asked.data:
+            write_sentences(open_dataset("flickr8k", asked.data, {}), PUBLISHED / SENTENCES)
+        page = render_claims(read_evidence(PUBLISHED))
+    except CaptionbenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    path = PUBLISHED / PAGE
+    if not asked.check:
+        write_text_atomic(path, page)
+        return 0
+    if not path.is_file() or path.read_text(encoding="utf-8") != page:
+        print(f"{path} is not what the published results say: run `python -m reports.study`.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
