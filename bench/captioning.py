@@ -35,8 +35,16 @@ class LoadedCaptioner:
 
     def encode(self, pixels: NDArray[np.float32]) -> Tensors:
         """Pixels (batch, height, width, 3) -> what the first step takes besides the token."""
-        prepared = dict(self.encoder.run({"image": pixels}))
-        return _initial_state(self.artifact, len(pixels)) | prepared
+        return self.start(self.features(pixels))
+
+    def features(self, pixels: NDArray[np.float32]) -> Tensors:
+        """Pixels (batch, height, width, 3) -> the encoder's outputs."""
+        return self.encoder.run({"image": pixels})
+
+    def start(self, features: Tensors) -> Tensors:
+        """The encoder's outputs -> what the first step takes besides the token."""
+        rows = len(next(iter(features.values())))
+        return _initial_state(self.artifact, rows) | dict(features)
 
     def decode(self, inputs: Tensors, search: Search) -> list[Caption]:
         """Captions of encoded images."""

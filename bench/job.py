@@ -35,6 +35,7 @@ class Job:
     threads: int
     dataset: DatasetReference
     images: tuple[str, ...]
+    features: str = ""  # file in which a quality run keeps the encoder's outputs for other rows, "" for none
     seconds: float = 0.0  # of timing in this process, over all phases
     samples: int = 1  # whole captions at least
     warmup: int = 3

@@ -14,10 +14,12 @@ from bench.launcher import Launcher
 from bench.measurement import GraphProfile
 from bench.row_profiles import profile_artifact
 from bench.setting import RunPlan
+from bench.shared_encoder import encoder_key
 from bench.suite import Cell
 from bench.timed import Timed
 from bench.timing import TIMING_VERSION, Timer, representative_images, timing_job
 from convert.artifact import Artifact
+from convert.recipe import Graph
 from convert.scheme import FLOAT
 from convert.store import Store
 from models.decoding import Search
@@ -69,8 +71,8 @@ class Bench:
         )
 
         def make(folder: Path) -> dict[str, Any]:
-            job = self._job(cell, artifact).write(folder / "job.json")
-            self.launcher.caption(cell.runtime, job, folder / "captions.json")
+            job = dataclasses.replace(self._job(cell, artifact), features=self._features(cell, artifact))
+            self.launcher.caption(cell.runtime, job.write(folder / "job.json"), folder / "captions.json")
             return {"cell": cell.name}
 
         entry = self.store.build("captions", key, f"captions of {cell.name}", make)
@@ -113,6 +115,14 @@ class Bench:
         rows = {cell.name: artifact.sha256 for cell, artifact in cells.items()}
         key = content_key(TIMING_VERSION, self.plan, rows, self.images, self.versions)
         return Timer(self.store, self.launcher, self.plan, key)
+
+    def _features(self, cell: Cell, artifact: Artifact) -> str:
+        """Where rows with this encoder on this runtime share its outputs, "" for a graph that has no encoder."""
+        if artifact.recipe.graph is Graph.FUSED:
+            return ""
+        version, threads = self.versions[cell.runtime], self.plan.threads
+        key = content_key(encoder_key(artifact), cell.runtime, version, self.fingerprint, self.images, threads)
+        return str(self.store.root / "features" / f"{key}.npz")
 
     def _job(self, cell: Cell, artifact: Artifact) -> Job:
         return Job(str(artifact.path), cell.runtime, self.plan.threads, self.dataset, self.images)

@@ -19,6 +19,7 @@ from bench.captioning import FusedCaptioner, LoadedCaptioner, load_sessions
 from bench.environment import describe_environment, peak_rss_bytes, resident_bytes
 from bench.job import Job
 from bench.runtimes import find_runtime, runtime_version
+from bench.shared_encoder import SharedEncoder
 from convert.artifact import load_artifact
 from models.decoding import Caption
 from models.errors import CaptionbenchError
@@ -37,13 +38,15 @@ def caption(job: Job, out: Path) -> None:
     with load_sessions(load_artifact(Path(job.artifact)), runtime, threads=job.threads) as loaded:
         grown = resident_bytes() - before
         captions, pixels = {}, {}
-        for image, encoded in job.read_images():
+        encoder = SharedEncoder(loaded, Path(job.features) if job.features else None)
+        for index, (image, encoded) in enumerate(job.read_images()):
             prepared = loaded.preprocess(encoded, image)
-            inputs = loaded.encode(prepared)
+            inputs = encoder.encode(index, prepared)
             captions[image] = {s: _described(loaded, loaded.decode(inputs, s)[0]) for s in loaded.searches}
             pixels[image] = tensor_hash(prepared[0])
         peak = peak_rss_bytes()
         probe = {} if isinstance(loaded, FusedCaptioner) else _probe(loaded, job)
+        encoder.keep()
     write_atomic(out.with_suffix(".npz"), lambda file: np.savez(file, **probe))  # type: ignore[arg-type]
     table = {
         "captions": captions,
