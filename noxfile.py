@@ -23,7 +23,7 @@ RUNTIME_SESSIONS = {
     "onnxruntime": "env-onnxruntime",
 }
 # What is published of the 2020 study, in the order of a reader's interest.
-STUDY_SUITES = ("flickr8k", "paper", "seeds")
+STUDY_SUITES = ("flickr8k", "encoders", "paper", "seeds")
 ENVIRONMENTS = list(dict.fromkeys(RUNTIME_SESSIONS.values()))
 
 
