@@ -7,7 +7,7 @@ import pytest
 from report_edits import GOLDEN
 
 from bench.result import Part, Results
-from bench.result_file import read_results
+from bench.result_file import read_results, write_results
 from models.errors import ArtifactError
 from reports.study.__main__ import PUBLISHED, SENTENCES, main, read_evidence
 from reports.study.claims import NOT_MEASURED, check_claims
@@ -154,3 +154,24 @@ def test_an_old_page_fails_the_check(
     assert main([]) == 0
     assert main(["--check"]) == 0
     assert read_evidence(PUBLISHED).results is None
+
+
+def test_the_first_run_over_the_studys_loop_on_photographs_is_taken(results: Results, tmp_path: Path) -> None:
+    def publish(suite: str, run: Results) -> None:
+        write_results(replace(run, suite=suite), tmp_path / suite / "results.json")
+
+    def found() -> str | None:
+        run = read_evidence(tmp_path).results
+        return run.suite if run else None
+
+    (tmp_path / SENTENCES).write_bytes((ROOT / PUBLISHED / SENTENCES).read_bytes())
+    loop = replace(results, dataset="flickr8k", baseline="vgg16-merge.keras.fp32.prefix @ keras_predict")
+    publish("flickr8k", replace(loop, baseline="vgg16-merge.onnx.fp32 @ onnxruntime"))
+    assert found() is None
+    publish("flickr8k", loop)
+    assert found() == "flickr8k"
+    publish("paper", replace(loop, dataset="scenes"))
+    assert found() == "flickr8k"
+    publish("paper", loop)
+    assert found() == "paper"
+    assert "([report](paper/report.md))" in render_claims(read_evidence(tmp_path))

@@ -8,20 +8,23 @@ from bench.result_file import read_results
 from models.datasets import open_dataset
 from models.errors import CaptionbenchError
 from models.files import write_text_atomic
-from reports.study.evidence import Evidence
+from reports.study.evidence import KERAS_LOOP, Evidence
 from reports.study.page import render_claims
 from reports.study.runs import read_runs
 from reports.study.sentences import read_sentences, write_sentences
 
 PUBLISHED = Path("reports/published")
-PAGE, SENTENCES, RESULTS = "paper-claims.md", "paper-sentences.json", "paper/results.json"
+PAGE, SENTENCES = "paper-claims.md", "paper-sentences.json"
+# Suites whose baseline is the study's loop: the one with all combinations, else the one with those worth shipping.
+SUITES = ("paper", "flickr8k")
 
 
 def read_evidence(published: Path) -> Evidence:
-    """What is published: the sentences' scores, and the run where it is of Flickr8k."""
-    results = read_results(published / RESULTS) if (published / RESULTS).is_file() else None
-    on_photographs = results if results and results.dataset.startswith("flickr8k") else None
-    return Evidence(read_runs(), read_sentences(published / SENTENCES), on_photographs)
+    """What is published: the sentences' scores, and the first run over the study's own captioner on Flickr8k."""
+    paths = (published / suite / "results.json" for suite in SUITES)
+    runs = (read_results(path) for path in paths if path.is_file())
+    own = next((run for run in runs if run.dataset.startswith("flickr8k") and KERAS_LOOP in run.baseline), None)
+    return Evidence(read_runs(), read_sentences(published / SENTENCES), own)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -79,7 +79,12 @@ def _results_text(evidence: Evidence) -> str:
         "Size is encoder and decoder; the study prints a decoder's file only. Same: the six digits of one sentence "
         "under every image. Impossible: BLEU rises with its order."
     )
-    return f"{note} {render_conditions(evidence.report)}" if evidence.report else note
+    if evidence.report is None:
+        return note
+    report = (
+        f"Ours are of suite `{evidence.report.results.suite}` ([report]({evidence.report.results.suite}/report.md))."
+    )
+    return f"{note} {report} {render_conditions(evidence.report)}"
 
 
 def _results_table(evidence: Evidence) -> str:
