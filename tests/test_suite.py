@@ -132,3 +132,14 @@ def test_captions_are_compared_with_those_of_the_same_weights() -> None:
     assert twins[onnx] == twins[dense] == cells[0]
     assert {twins[recipe] for recipe in pruned} == {cells[3]}
     assert twins[quantized] == cells[-1]
+
+
+def test_quantized_steps_are_compared_with_the_step_where_the_baseline_is_a_loop() -> None:
+    loop = Cell(Recipe("a", Format.KERAS, graph=Graph.PREFIX), "keras_predict")
+    graph = Cell(Recipe("a", Format.ONNX, graph=Graph.PREFIX), "onnxruntime")
+    step = Cell(Recipe("a", Format.ONNX), "onnxruntime")
+    static = Scheme(Precision.INT8_STATIC)
+    integers = Cell(Recipe("a", Format.ONNX, static, static), "onnxruntime")
+    cells = [loop, graph, step, integers]
+    assert [choose_twin(cell, cells, loop) for cell in cells] == [loop, loop, loop, step]
+    assert choose_twin(integers, [loop, integers], loop) == loop

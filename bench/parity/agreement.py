@@ -13,6 +13,7 @@ from bench.parity.examining import differing_images, examine_rows
 from bench.parity.record import Divergence, Parity
 from bench.suite import Cell
 from convert.artifact import Artifact
+from convert.recipe import Graph
 from convert.scheme import FLOAT
 from models.decoding import Search
 
@@ -23,13 +24,20 @@ LISTED_DIVERGENCES = 20
 def choose_twin(cell: Cell, cells: Sequence[Cell], baseline: Cell) -> Cell | None:
     """The row that this one's captions should equal: the same captioner after the same techniques, best in fp32.
 
-    That is the baseline for its own kin. Another captioner's captions would say nothing about a conversion.
+    That is the baseline for its own kin. Another captioner's captions would say nothing about a conversion. Where the
+    baseline is a loop over prefixes, which has no state to compare and takes a second an image, quantized steps are
+    compared with the full-precision step, and that one with the baseline.
     """
     kin = [
         c for c in cells if (c.recipe.captioner, c.recipe.technique) == (cell.recipe.captioner, cell.recipe.technique)
     ]
     full = [c for c in kin if c.recipe.encoder == c.recipe.decoder == FLOAT]
-    return baseline if baseline in kin else next(iter([*full, *kin]), None)
+    if baseline not in kin:
+        return next(iter([*full, *kin]), None)
+    steps = [c for c in full if c.recipe.graph is Graph.STEP]
+    if baseline.recipe.graph is Graph.PREFIX and cell.recipe.graph is Graph.STEP and cell not in full:
+        return next(iter(steps), baseline)
+    return baseline
 
 
 def choose_twins(cells: Sequence[Cell], baseline: Cell) -> dict[Cell, Cell]:
