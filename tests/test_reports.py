@@ -302,6 +302,18 @@ def test_rows_that_lost_most_of_their_samples_are_named_worst_first(results: Res
     assert caution.text.startswith(f"`{INT8_ONNX}`, `{FP32_ONNX}`: up to 70.0 % of the samples")
 
 
+def test_rows_of_one_captioner_share_the_line_about_their_length(results: Results) -> None:
+    few = keep(results, BASELINE, FP32_ONNX, INT8_ONNX)
+    mean = next(row.quality.caption_length_mean for row in few.rows if row.quality)
+    for name, ratio in ((FP32_ONNX, 0.8), (INT8_ONNX, 0.7)):
+        few = change(few, name, lambda row, ratio=ratio: with_quality(row, caption_length_mean=ratio * mean))  # type: ignore[misc]
+    (caution,) = make_report(few).cautions
+    assert caution.kind is CautionKind.LENGTH
+    assert f"`{FP32_ONNX}`" in caution.text
+    assert f"`{INT8_ONNX}`" in caution.text
+    assert caution.text.endswith("captions are 20.0 % to 30.0 % shorter than the baseline's")
+
+
 def test_length_is_not_told_twice(results: Results) -> None:
     def shorten(row: Result) -> Result:
         reason = (

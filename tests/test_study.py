@@ -109,6 +109,16 @@ def test_row_stands_for_a_run_by_captioner_and_both_halves(results: Results) -> 
     assert remeasured(replace(best, encoder="resnet50"), results.rows, "tflite") is None
 
 
+def test_options_of_the_encoders_technique_are_the_suites(results: Results) -> None:
+    best = find_run(read_runs(), "vgg16", EncoderTechnique.INT8, DecoderTechnique.QAT)
+    pruned = replace(best, encoder_technique=EncoderTechnique.PRUNED50_INT8)
+    row = remeasured(best, results.rows, "tflite")
+    assert row is not None
+    assert remeasured(pruned, results.rows, "tflite") is None
+    quick = replace(row, encoder=replace(row.encoder, technique="prune50(images=1000,epochs=1)"))
+    assert remeasured(pruned, [quick], "tflite") == quick
+
+
 def test_claims_without_a_run_say_what_is_missing_and_still_judge(evidence: Evidence) -> None:
     claims = check_claims(evidence)
     assert any(NOT_MEASURED in claim.honest for claim in claims)
@@ -127,6 +137,19 @@ def test_claims_take_our_figures_from_the_run(evidence: Evidence, results: Resul
     share = 100 * (1 - row.size_bytes.total / base.size_bytes.total)
     assert f"{base.size_bytes.total / 1e6:.2f} MB become {row.size_bytes.total / 1e6:.2f} MB, {share:.1f} %" in page
     assert f"| {row.size_bytes.total / 1e6:.2f} |" in page
+
+
+def test_another_captioner_is_no_compression(evidence: Evidence, results: Results) -> None:
+    keras = Evidence(evidence.runs, evidence.sentences, results).keras_row
+    assert keras is not None
+    assert keras.size_bytes is not None
+    tiny = replace(keras.size_bytes, encoder=1, decoder=1, total=2)
+    other = replace(keras, captioner="tiny-attention", size_bytes=tiny)
+    ours = Evidence(evidence.runs, evidence.sentences, replace(results, rows=(*results.rows, other)))
+    assert ours.report is not None
+    assert ours.own_terms is not None
+    assert any(item.row.captioner == "tiny-attention" for item in ours.report.rows)
+    assert {item.row.captioner for item in ours.own_terms.rows} == {"vgg16-merge"}
 
 
 def test_page_shows_every_result_and_marks_the_doubtful(evidence: Evidence) -> None:

@@ -1,7 +1,7 @@
 """What the claims of the 2020 study are checked against, and the arithmetic on it. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from bench.result import Quality, Result, Results, row_name
@@ -46,6 +46,14 @@ class Evidence:
     def report(self) -> Report | None:
         """Our run as a report."""
         return make_report(self.results) if self.results else None
+
+    @property
+    def own_terms(self) -> Report | None:
+        """The same of the study's captioner alone: another encoder is no compression."""
+        if self.results is None or self.keras_row is None:
+            return self.report
+        same = tuple(row for row in self.results.rows if row.captioner == self.keras_row.captioner)
+        return make_report(replace(self.results, rows=same))
 
     @property
     def keras_row(self) -> Result | None:

@@ -105,9 +105,14 @@ def find_run(
 
 
 def remeasured(run: StudyRun, rows: Sequence[Result], runtime: str) -> Result | None:
-    """The row that stands for `run` on a runtime: the same encoder with a merge decoder, the same technique of both."""
-    parts = (ENCODER_PARTS[run.encoder_technique], DECODER_PARTS[run.decoder_technique])
+    """The row that stands for `run` on a runtime: the same encoder with a merge decoder, the same technique of both.
+
+    How long an encoder learned afterwards is left open: the options of its technique are the suite's.
+    """
+    encoder, decoder = ENCODER_PARTS[run.encoder_technique], DECODER_PARTS[run.decoder_technique]
     for row in rows:
-        if row.captioner == f"{run.encoder}-merge" and row.runtime == runtime and (row.encoder, row.decoder) == parts:
+        technique, _, _ = row.encoder.technique.partition("(")
+        same = row.decoder == decoder and Part(technique, row.encoder.precision) == encoder
+        if same and row.captioner == f"{run.encoder}-merge" and row.runtime == runtime:
             return row
     return None
