@@ -92,3 +92,16 @@ def test_block_is_replaced_and_nothing_else() -> None:
     once = replace_between(text, "x", "new")
     assert once == "before <!-- x:start -->\n\nnew\n\n<!-- x:end --> after"
     assert replace_between(once, "x", "new") == once
+
+
+def test_readme_tells_the_spread_of_three_seeds() -> None:
+    rows, said = read_results(ROOT / PUBLISHED / "seeds" / "results.json").rows, " ".join(README.split())
+    for captioner, verb in (("vgg16-merge", "a CIDEr of"), ("mobilenet_v2-attention", "one of")):
+        found = [row.quality.cider for row in rows if row.quality and row.captioner.startswith(captioner)]
+        assert len(found) == 3
+        assert f"{verb} {min(found):.3f} to {max(found):.3f}" in said
+
+
+def test_what_is_published_stays_small() -> None:
+    """A clone carries it; 15 MB in all."""
+    assert sum(path.stat().st_size for path in (ROOT / PUBLISHED).rglob("*") if path.is_file()) < 15_000_000
