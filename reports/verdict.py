@@ -151,16 +151,28 @@ def render_choice(report: Report) -> str:
 
 
 def _where_speed_comes_from(report: Report, winner: Comparison) -> str:
-    """The share of the runtime and that of compression; only the second is owed to the recipe."""
+    """The share of runtime, decode loop and captioner, and that of compression; only the last is owed to the recipe."""
     twin = full_precision_twin(winner, report.rows)
     if twin is None or twin.is_baseline or not (twin.speed_up and winner.speed_up):
         return ""
     share = speed_up(winner.row, twin.row, report.results)
     gained = ratio(share.ratio) if share and share.certain else "nothing that can be told from noise"
     return (
-        f"Of its {ratio(winner.speed_up.ratio)} in speed, changing the runtime gives {ratio(twin.speed_up.ratio)} "
+        f"Of its {ratio(winner.speed_up.ratio)} in speed, {_changed(report, twin)} gives {ratio(twin.speed_up.ratio)} "
         f"({name_text(twin.name)}) and compression {gained}."
     )
+
+
+def _changed(report: Report, twin: Comparison) -> str:
+    """What lies between the baseline and the full-precision row: it is not compression."""
+    base = next((item.row for item in report.rows if item.is_baseline), twin.row)
+    changes = {
+        "captioner": twin.row.captioner != base.captioner,
+        "decoding": twin.row.graph != base.graph,
+        "runtime": twin.row.runtime != base.runtime,
+    }
+    *others, last = [name for name, changed in changes.items() if changed] or ["file"]
+    return f"changing the {', '.join(others)}{' and ' if others else ''}{last}"
 
 
 def render_conditions(report: Report) -> str:

@@ -154,6 +154,11 @@ def test_choice_separates_what_the_runtime_gave_from_what_compression_gave(resul
     assert f"changing the runtime gives 5.9x (`{FP32_TFLITE}`) and compression 1.9x" in said
 
 
+def test_another_captioner_and_another_loop_are_not_said_to_be_the_runtimes_gain(results: Results) -> None:
+    other = change(results, BASELINE, lambda row: replace(row, captioner="another", graph="prefix"))
+    assert "changing the captioner, decoding and runtime gives 5.9x" in render_choice(make_report(other))
+
+
 def test_smaller_row_below_the_gate_does_not_win(results: Results) -> None:
     tiny = change(results, INT8_TFLITE, lambda row: with_quality(with_bytes(row, 1_000), cider=0.98 * 0.431))
     report = make_report(tiny)
