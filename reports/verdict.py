@@ -15,6 +15,7 @@ from reports.text import (
     score,
 )
 from reports.trust import noise_text
+from reports.waterfall import differences
 
 # A file less than this much smaller is a conversion, not a compression.
 COMPRESSED = 1.1
@@ -166,12 +167,7 @@ def _where_speed_comes_from(report: Report, winner: Comparison) -> str:
 def _changed(report: Report, twin: Comparison) -> str:
     """What lies between the baseline and the full-precision row: it is not compression."""
     base = next((item.row for item in report.rows if item.is_baseline), twin.row)
-    changes = {
-        "captioner": twin.row.captioner != base.captioner,
-        "decoding": twin.row.graph != base.graph,
-        "runtime": twin.row.runtime != base.runtime,
-    }
-    *others, last = [name for name, changed in changes.items() if changed] or ["file"]
+    *others, last = map(str, differences(base, twin.row) or ["file"])
     return f"changing the {', '.join(others)}{' and ' if others else ''}{last}"
 
 

@@ -36,6 +36,11 @@ _TRAITS: Mapping[Change, Callable[[Result], object]] = {
 }
 
 
+def differences(start: Result, end: Result) -> list[Change]:
+    """What differs between two rows, in the order of `Change`."""
+    return [change for change in Change if _TRAITS[change](start) != _TRAITS[change](end)]
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step of the way; `faster` is None where a time is missing or not sound."""
@@ -107,8 +112,8 @@ def _neighbours(traits: Traits, goal: Traits, rows: Mapping[Traits, Comparison])
 
 def _most_rows(start: Comparison, end: Comparison, rows: Mapping[Traits, Comparison]) -> Way:
     """The order of changes that meets the most rows; several changes at once where it meets none."""
-    changes = [change for change in Change if _TRAITS[change](start.row) != _TRAITS[change](end.row)]
-    return max((_walk(order, start, end, rows) for order in permutations(changes)), key=len)  # the first of the longest
+    orders = permutations(differences(start.row, end.row))
+    return max((_walk(order, start, end, rows) for order in orders), key=len)  # the first of the longest
 
 
 def _walk(order: Sequence[Change], start: Comparison, end: Comparison, rows: Mapping[Traits, Comparison]) -> Way:

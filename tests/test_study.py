@@ -150,6 +150,8 @@ def test_another_captioner_is_no_compression(evidence: Evidence, results: Result
     assert ours.own_terms is not None
     assert any(item.row.captioner == "tiny-attention" for item in ours.report.rows)
     assert {item.row.captioner for item in ours.own_terms.rows} == {"vgg16-merge"}
+    assert "; with another captioner, " in render_claims(ours)
+    assert "another captioner" not in render_claims(Evidence(evidence.runs, evidence.sentences, results))
 
 
 def test_page_shows_every_result_and_marks_the_doubtful(evidence: Evidence) -> None:
