@@ -167,7 +167,7 @@ def _where_speed_comes_from(report: Report, winner: Comparison) -> str:
 def _changed(report: Report, twin: Comparison) -> str:
     """What lies between the baseline and the full-precision row: it is not compression."""
     base = next((item.row for item in report.rows if item.is_baseline), twin.row)
-    *others, last = map(str, differences(base, twin.row) or ["file"])
+    *others, last = [str(change) for change in differences(base, twin.row)] or ["file"]
     return f"changing the {', '.join(others)}{' and ' if others else ''}{last}"
 
 
