@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.compression.base import Ask, Scope
-from models.compression.chain import canonical_technique, parse_technique, planned, technique_halves
+from models.compression.chain import apart_halves, canonical_technique, parse_technique, planned, technique_halves
 from models.compression.registry import TECHNIQUES
 from models.errors import ConfigError
 from models.spec import EncoderTraining
@@ -23,6 +23,7 @@ def parsed(text: str) -> list[str]:
         ("prune80", ["captioner:prune80"]),
         ("prune80 + cluster32", ["captioner:prune80", "captioner:cluster32"]),
         ("prune50/prune80", ["encoder:prune50", "decoder:prune80"]),
+        ("prune50 // prune80", ["encoder:prune50", "decoder:prune80"]),
         ("none/two_of_four", ["decoder:two_of_four"]),
         ("prune80(layers=lstm|words,epochs=4)", ["captioner:prune80(epochs=4,layers=lstm|words)"]),
         ("tie", ["decoder:tie"]),
@@ -50,7 +51,8 @@ def test_chain_parses_to_scoped_asks(text: str, expected: list[str]) -> None:
         ("prune80+dsd50", "fills the zeros"),
         ("prune80+tie", "changes the shapes"),
         ("prune80+prune90", "can't follow"),
-        ("a/b/c", "'CHAIN' or 'ENCODER/DECODER'"),
+        ("a/b/c", "'CHAIN', 'ENCODER/DECODER' or"),
+        ("a///b", "'CHAIN', 'ENCODER/DECODER' or"),
         ("tie/none", "works on the decoder, not on the encoder alone"),
         ("", "can't read technique"),
     ],
@@ -62,11 +64,20 @@ def test_chain_that_cant_work_is_refused_with_the_reason(text: str, message: str
 
 def test_halves_of_a_chain_are_named_apart() -> None:
     assert technique_halves("prune50/prune80+cluster16") == ("prune50", "prune80+cluster16")
+    assert technique_halves("prune50//prune80") == ("prune50", "prune80")
     assert technique_halves("prune50") == ("prune50", "prune50")
 
 
 def test_nothing_on_both_halves_is_nothing() -> None:
     assert canonical_technique("none / none") == "none"
+    assert canonical_technique("none // none") == "none"
+
+
+def test_halves_are_apart_only_where_both_change() -> None:
+    assert apart_halves("prune50 // prune80") == ("prune50/none", "none/prune80")
+    assert apart_halves("prune50/prune80") is apart_halves("prune80") is None
+    assert canonical_technique("none//prune80") == "none/prune80"
+    assert canonical_technique("prune50//none") == "prune50/none"
 
 
 def plan_of(text: str, training: EncoderTraining) -> list[str]:

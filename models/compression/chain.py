@@ -1,7 +1,8 @@
 """Parses what is asked for: `prune80`, `prune80+cluster32+qat`, or by half: `prune50/prune80+qat`.
 
-`+` chains techniques; `/` parts encoder and decoder; `none` is no technique. Parsed once, checked whole,
-before anything is trained.
+`+` chains techniques; `/` parts encoder and decoder; `none` is no technique. After `prune50/prune80` the decoder has
+learned to live with the compressed encoder; in `prune50//prune80` each half is compressed beside a dense other half.
+Parsed once, checked whole, before anything is trained.
 """
 
 import itertools
@@ -14,6 +15,8 @@ from models.errors import ConfigError, unknown_name
 from models.spec import CaptionerSpec, EncoderTraining
 
 NONE = "none"
+APART = "//"
+_HALVES = re.compile("//?")
 _ASK = re.compile(r"([a-z][a-z_]*?)(\d+)?(?:\(([^()]*)\))?")
 
 
@@ -31,9 +34,9 @@ class ScopedAsk:
 
 def parse_technique(text: str, techniques: Mapping[str, Technique]) -> tuple[ScopedAsk, ...]:
     """The asks of a chain in order. Raises ConfigError for what does not parse or can't work."""
-    halves = text.replace(" ", "").split("/")
+    halves = _HALVES.split(text.replace(" ", ""))
     if len(halves) > 2:
-        raise ConfigError(f"a technique is 'CHAIN' or 'ENCODER/DECODER'; received '{text}'.")
+        raise ConfigError(f"a technique is 'CHAIN', 'ENCODER/DECODER' or 'ENCODER//DECODER'; received '{text}'.")
     scopes = (Scope.CAPTIONER,) if len(halves) == 1 else (Scope.ENCODER, Scope.DECODER)
     asks = []
     for scope, half in zip(scopes, halves, strict=True):
@@ -44,18 +47,29 @@ def parse_technique(text: str, techniques: Mapping[str, Technique]) -> tuple[Sco
 
 
 def canonical_technique(text: str) -> str:
-    """The one way to write a chain: checked, without spaces, `none/none` as `none`. Raises ConfigError."""
+    """The one way to write a chain: checked, without spaces, `none/none` as `none`, `//` only where both halves change.
+
+    Raises ConfigError.
+    """
     from models.compression.registry import TECHNIQUES
 
     parse_technique(text, TECHNIQUES)
     canonical = text.replace(" ", "")
+    if NONE in (halves := _HALVES.split(canonical)):
+        canonical = "/".join(halves)
     return NONE if canonical == f"{NONE}/{NONE}" else canonical
+
+
+def apart_halves(text: str) -> tuple[str, str] | None:
+    """The chains that lead to the two halves of a captioner compressed apart, `prune50//prune80`; else None."""
+    encoder, apart, decoder = canonical_technique(text).partition(APART)
+    return (f"{encoder}/{NONE}", f"{NONE}/{decoder}") if apart else None
 
 
 def technique_halves(text: str) -> tuple[str, str]:
     """(the encoder's chain, the decoder's chain)."""
-    first, _, second = text.partition("/")
-    return first, second or first
+    first, *second = _HALVES.split(text)
+    return first, second[0] if second else first
 
 
 def planned(

@@ -18,7 +18,9 @@ from models.spec import CaptionerSpec, EncoderTraining
 from models.training_data import training_data
 
 # Options that every fine-tuned technique takes.
-OPTIONS = ("layers", "epochs", "rate", "images", "share", "dropout")
+OPTIONS = ("layers", "epochs", "rate", "images", "share", "dropout", "train")
+# `train=step`: what ships in the encoder's file stays, bit by bit, so that one encoder serves many decoders.
+LEARNERS = ("all", "step")
 # Random features are not worth reproducing: enough for a schedule to end.
 SIGHTLESS_IMAGES = 64
 
@@ -34,10 +36,14 @@ class FineTuning:
     images: int  # for reproducing features
     taught: float = 0.0  # the share of the loss that is the dense captioner's soft words
     dropout: float | None = None  # while it learns; None: as in training
+    learners: str = LEARNERS[0]
 
     @classmethod
     def of(cls, ask: Ask, *, share: float, at_least: int, rate: float, taught: float = 0.0) -> "FineTuning":
-        """From the options of an ask, else these."""
+        """From the options of an ask, else these. Raises ConfigError."""
+        learners = ask.option("train", LEARNERS[0])
+        if learners not in LEARNERS:
+            raise ConfigError(f"'{ask}': train must be {' or '.join(LEARNERS)}; received '{learners}'.")
         return cls(
             int(ask.number("epochs", 1)) if ask.option("epochs", "") else None,
             share,
@@ -46,6 +52,7 @@ class FineTuning:
             int(ask.number("images", 2000)),
             min(ask.number("share", taught), 1.0) if taught or ask.option("share", "") else 0.0,
             min(ask.number("dropout", 1), 0.9) if ask.option("dropout", "") else None,
+            learners,
         )
 
     def spec(self, ask: Ask, context: Context, training: EncoderTraining) -> CaptionerSpec:
@@ -97,7 +104,7 @@ def fine_tune(
 
     steps = spec.epochs * steps_per_epoch(data.train_captions, spec)
     constraints, cider = change.carry_out(captioner, steps, score)
-    with _dropout(captioner, tuning.dropout):
+    with _dropout(captioner, tuning.dropout), _learning(captioner, tuning.learners):
         fitted = fit(
             captioner, data, spec, work=context.work, score=context.score, constraints=constraints, teacher=teacher
         )
@@ -117,6 +124,19 @@ def dense_teacher(captioner: Captioner, share: float) -> Teacher | None:
     decoder = build_decoder(captioner.config)
     decoder.sequence.set_weights(captioner.decoder.sequence.get_weights())
     return Teacher(replace(captioner, encoder=encoder, decoder=decoder), share=share)
+
+
+@contextmanager
+def _learning(captioner: Captioner, learners: str) -> Iterator[None]:
+    """All of the decoder learns, or what it does at every word alone."""
+    held = captioner.decoder.prepare.layers if learners == "step" else []
+    for layer in held:
+        layer.trainable = False
+    try:
+        yield
+    finally:
+        for layer in held:
+            layer.trainable = True
 
 
 @contextmanager

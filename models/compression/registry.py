@@ -59,7 +59,7 @@ TECHNIQUES: dict[str, Technique] = {
         train_quantized,
         "train with the rounding of INT8",
         (),
-        (*_TUNED, "layers", "images"),
+        (*_TUNED, "layers", "images", "train"),
         check=check_qat,
     ),
     "round": Technique(
