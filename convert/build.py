@@ -16,7 +16,7 @@ from convert.coverage import coverage_of, weights_int8
 from convert.exporters import EXPORTERS, ROUTES
 from convert.fused import GreedyLoop, fuse
 from convert.fused_tensorflow import fused_graph
-from convert.graphs import GraphFunction, deployable_graphs
+from convert.graphs import GraphFunction, deployable_graphs, graph_fingerprint
 from convert.layers import check_layers
 from convert.machine import machine_kind, slow_choice
 from convert.recipe import Format, Graph, Recipe
@@ -117,7 +117,7 @@ class ArtifactBuilder:
         self.dataset = dataset
         self.plan = calibration or CalibrationPlan()
         self._scratch = tempfile.TemporaryDirectory()
-        self._exported: dict[tuple[Format, str, Scheme], str] = {}
+        self._exported: dict[tuple[Format, str, Scheme], Path] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -215,13 +215,31 @@ class ArtifactBuilder:
     def _export_graph(self, format_: Format, graph: GraphFunction, scheme: Scheme) -> Path:
         """One graph's file or folder; recipes that share it share the conversion."""
         key = (format_, graph.name, scheme)
-        folder = Path(self._scratch.name) / f"{format_}-{content_key(str(scheme))}"
         if key not in self._exported:
-            folder.mkdir(exist_ok=True)
             check_layers(graph.model, scheme.float_layers)
-            calibration = self.calibration if scheme.precision in STATIC else Calibration()
-            self._exported[key] = EXPORTERS[format_](graph, scheme, calibration, folder)
-        return folder / self._exported[key]
+            keep = self._keep_encoder if graph.name == ENCODER else self._convert
+            self._exported[key] = keep(format_, graph, scheme)
+        return self._exported[key]
+
+    def _convert(self, format_: Format, graph: GraphFunction, scheme: Scheme, folder: Path | None = None) -> Path:
+        """The file or folder that a converter makes of a graph; in a folder of this builder's unless one is given."""
+        folder = folder or Path(self._scratch.name) / f"{format_}-{content_key(str(scheme))}"
+        folder.mkdir(exist_ok=True)
+        calibration = self.calibration if scheme.precision in STATIC else Calibration()
+        return folder / EXPORTERS[format_](graph, scheme, calibration, folder)
+
+    def _keep_encoder(self, format_: Format, graph: GraphFunction, scheme: Scheme) -> Path:
+        """An encoder's file from the store: captioners that differ in their decoders alone ship the same bytes."""
+        inputs = [format_, dataclasses.asdict(scheme), graph_fingerprint(graph.model), tool_versions()]
+        if scheme.precision in STATIC:
+            inputs += [dataclasses.asdict(self.plan), self.dataset.fingerprint, self.captioner.preprocessing.to_json()]
+        key = content_key(EXPORT_VERSION, HALF_VERSION, *inputs)
+
+        def make(folder: Path) -> Mapping[str, Any]:
+            return {"file": self._convert(format_, graph, scheme, folder).name}
+
+        entry = self.store.build("encoders", key, f"encoder, {format_} {scheme}", make)
+        return entry.path / str(entry.facts["file"])
 
 
 def _copy_into(folder: Path, exported: Path) -> str:

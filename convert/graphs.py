@@ -3,13 +3,17 @@
 All exporters start here, so that names and shapes are the same in every format.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from convert.artifact import ENCODER
 from convert.recipe import Graph
 from models.captioner import Captioner, encoder_graph
 from models.decoders import build_prefix
+from models.files import content_key
 from models.keras import tensorflow
 
 
@@ -30,6 +34,12 @@ def deployable_graphs(captioner: Captioner, graph: Graph) -> list[GraphFunction]
         # The first place holds START, which max_length does not count.
         decoder = build_prefix(captioner.decoder, captioner.config, captioner.max_length)
     return [_graph_function(ENCODER, encoder_graph(captioner)), _graph_function(graph, decoder)]
+
+
+def graph_fingerprint(model: Any) -> str:
+    """What a Keras graph computes, as text: its layers, their names and order, and its weights bit by bit."""
+    weights = [hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest() for value in model.get_weights()]
+    return content_key(model.to_json(), weights)
 
 
 def _graph_function(name: str, model: Any) -> GraphFunction:

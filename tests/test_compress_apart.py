@@ -8,13 +8,18 @@ import pytest
 from conftest import tiny_spec
 
 from bench.quality import cider_mean
-from convert.build import train
+from bench.shared_encoder import encoder_key
+from convert.artifact import load_artifact
+from convert.build import ArtifactBuilder, train
 from convert.compress import compress
+from convert.recipe import Format, Recipe
+from convert.scheme import FLOAT
 from convert.store import Entry, Store
 from models.captioner import load_captioner
 from models.compression.compress import compressions
 from models.datasets import Dataset
 from models.errors import ConfigError
+from models.files import sha256_of
 from models.spec import EncoderTraining
 
 ENCODER, DECODER = "prune50(images=48,epochs=3)", "prune80(epochs=4)"
@@ -65,6 +70,21 @@ def test_what_ships_with_the_encoder_stays_where_the_step_alone_learns(
         assert np.array_equal(mine, theirs)
     hidden = [decoder.sequence.get_layer("hidden").get_weights()[0] for decoder in (learned, dense)]
     assert not np.array_equal(*hidden)
+
+
+@pytest.mark.parametrize("format_", [Format.TFLITE, Format.ONNX])
+def test_decoders_that_differ_ship_with_the_same_encoder_bytes(
+    store: Store, frozen: Entry, dataset: Dataset, compress_frozen: Callable[[str], Entry], format_: Format
+) -> None:
+    technique = "prune80(epochs=4,layers=lstm|words,train=step)"
+    entries = {"none": frozen, f"none/{technique}": compress_frozen(f"none/{technique}")}
+    artifacts = []
+    for name, entry in entries.items():
+        with ArtifactBuilder(store, entry, dataset) as builder:
+            recipe = Recipe("tiny-frozen", format_, FLOAT, FLOAT, technique=name)
+            artifacts.append(load_artifact(builder.build(recipe).path))
+    assert len({encoder_key(artifact) for artifact in artifacts}) == 1
+    assert len({sha256_of(artifact.graphs["step"]) for artifact in artifacts}) == 2
 
 
 def test_unknown_choice_of_what_learns_is_refused(compress_frozen: Callable[[str], Entry]) -> None:

@@ -109,7 +109,7 @@ def test_row_stands_for_a_run_by_captioner_and_both_halves(results: Results) -> 
     assert remeasured(replace(best, encoder="resnet50"), results.rows, "tflite") is None
 
 
-def test_options_of_the_encoders_technique_are_the_suites(results: Results) -> None:
+def test_how_a_half_learned_is_the_suites_but_not_what_was_pruned(results: Results) -> None:
     best = find_run(read_runs(), "vgg16", EncoderTechnique.INT8, DecoderTechnique.QAT)
     pruned = replace(best, encoder_technique=EncoderTechnique.PRUNED50_INT8)
     row = remeasured(best, results.rows, "tflite")
@@ -117,6 +117,10 @@ def test_options_of_the_encoders_technique_are_the_suites(results: Results) -> N
     assert remeasured(pruned, results.rows, "tflite") is None
     quick = replace(row, encoder=replace(row.encoder, technique="prune50(images=1000,epochs=1)"))
     assert remeasured(pruned, [quick], "tflite") == quick
+    pruned = find_run(read_runs(), "vgg16", EncoderTechnique.INT8, DecoderTechnique.PRUNED80)
+    for options, stands in (("layers=embedding|lstm|words,train=step", True), ("layers=lstm,train=step", False)):
+        quick = replace(row, decoder=Part(f"prune80({options})", "fp32"))
+        assert (remeasured(pruned, [quick], "tflite") == quick) is stands
 
 
 def test_claims_without_a_run_say_what_is_missing_and_still_judge(evidence: Evidence) -> None:

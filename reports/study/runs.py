@@ -5,8 +5,9 @@ the 1000 test images, and where printed the size of the decoder's TFLite file in
 """
 
 import csv
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib.resources import files
 
@@ -107,12 +108,21 @@ def find_run(
 def remeasured(run: StudyRun, rows: Sequence[Result], runtime: str) -> Result | None:
     """The row that stands for `run` on a runtime: the same encoder with a merge decoder, the same technique of both.
 
-    How long an encoder learned afterwards is left open: the options of its technique are the suite's.
+    How a half learned afterwards is left open: of a technique's options only the layers it works on are compared.
     """
-    encoder, decoder = ENCODER_PARTS[run.encoder_technique], DECODER_PARTS[run.decoder_technique]
+    wanted = ENCODER_PARTS[run.encoder_technique], DECODER_PARTS[run.decoder_technique]
     for row in rows:
-        technique, _, _ = row.encoder.technique.partition("(")
-        same = row.decoder == decoder and Part(technique, row.encoder.precision) == encoder
+        same = (_what(row.encoder), _what(row.decoder)) == wanted
         if same and row.captioner == f"{run.encoder}-merge" and row.runtime == runtime:
             return row
     return None
+
+
+def _what(part: Part) -> Part:
+    """A half's technique without the options that say how it learned."""
+    return replace(part, technique=re.sub(r"\(([^()]*)\)", _layers, part.technique))
+
+
+def _layers(options: re.Match[str]) -> str:
+    layers = [option for option in options[1].split(",") if option.startswith("layers=")]
+    return f"({layers[0]})" if layers else ""
