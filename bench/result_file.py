@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from bench.caption_storage import pack_captions, unpack_captions, unpack_from_baseline
 from bench.result import FORMAT_VERSION, READABLE_VERSIONS, Results
 from models.errors import ArtifactError
 from models.files import write_text_atomic
@@ -38,16 +39,9 @@ _FOREIGN: tuple[tuple[frozenset[str], str], ...] = (
 
 
 def write_results(results: Results, path: Path) -> None:
-    """Write the file whole or not at all.
-
-    A caption that is also the baseline's is left out and put back by `read_results`; with `compact_json`, this keeps
-    a file of 1000 images small enough to commit.
-    """
+    """Write the file whole or not at all; captions as `caption_storage` packs them."""
     table = dataclasses.asdict(results)
-    shared = _baseline_captions(table)
-    for row in table["rows"]:
-        if row["captions"] is not shared:
-            row["captions"] = {i: text for i, text in row["captions"].items() if shared.get(i) != text}
+    pack_captions(table)
     write_text_atomic(path, compact_json(table))
 
 
@@ -55,15 +49,6 @@ def compact_json(table: Any) -> str:
     """Indented JSON in which a list of numbers stands on one line."""
     text = json.dumps(table, indent=1, ensure_ascii=False)
     return re.sub(r"\[[\s\d.,eE+-]*\]", lambda numbers: re.sub(r"\s+", "", numbers[0]), text) + "\n"
-
-
-def _baseline_captions(table: Mapping[str, Any]) -> dict[str, str]:
-    """The baseline row's captions by image; empty where it has none."""
-    for row in table["rows"]:
-        if f"{row['recipe']} @ {row['runtime']}" == table["baseline"]:
-            captions: dict[str, str] = row["captions"]
-            return captions
-    return {}
 
 
 def results_path(path: Path) -> Path:
@@ -80,9 +65,6 @@ def read_results(path: Path) -> Results:
     version = table["format_version"]
     try:
         _upgrade(table)
-        shared = _baseline_captions(table)
-        for row in table["rows"]:
-            row["captions"] = shared | row["captions"] if row.get("quality") else row.get("captions", {})
         return typing.cast(Results, from_json(Results, table))
     except KeyError as error:
         raise ArtifactError(f"{path} does not match results format {version}: it lacks {error}.") from error
@@ -150,8 +132,11 @@ def _upgrade(table: dict[str, Any]) -> None:
 
     From 1 to 2 and from 2 to 3 fields were added, and what is not known of them keeps its default. One was replaced
     in 3: the 90th percentile, which stood beside any number of samples and had no interval. Which sample belongs to
-    which round was not kept before 3 and can't be found again: such samples count as one round.
+    which round was not kept before 3 and can't be found again: such samples count as one round. Before 6 captions were
+    kept as what differs from the baseline's.
     """
+    unpack = unpack_captions if table["format_version"] >= 6 else unpack_from_baseline
+    unpack(table)
     if table["format_version"] < 3:
         for row in table["rows"]:
             for latency in row.get("latency_seconds", {}).values():
