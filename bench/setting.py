@@ -20,6 +20,7 @@ class RunPlan:
     seed: int = 2012
     quick: bool = False
     cpus: tuple[int, ...] = ()
+    examined: int = 0  # images of a row's differing captions that are replayed to find out why, the first; 0: all
 
 
 @dataclass(frozen=True, slots=True)

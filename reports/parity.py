@@ -24,6 +24,7 @@ MEANINGS: Mapping[Cause, str] = {
     Cause.VOCABULARY: "the logits are the reference's in another order: the ids mean other words",
     Cause.MASKING: "the decoder's state is zero or stands still where the reference's moves",
     Cause.UNKNOWN: "no rule explains it",
+    Cause.NOT_EXAMINED: "the run's plan has only the first differing images of a row replayed; see the others for why",
 }
 NOT_EXAMINED = "not examined"
 # The tensors that the table tells; a parity page tells all.

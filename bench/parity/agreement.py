@@ -10,7 +10,7 @@ from bench.measure import Bench, Captioned
 from bench.parity.causes import judge_divergence, noise
 from bench.parity.evidence import Examined
 from bench.parity.examining import differing_images, examine_rows
-from bench.parity.record import Divergence, Parity
+from bench.parity.record import Cause, Divergence, Parity
 from bench.suite import Cell
 from convert.artifact import Artifact
 from convert.recipe import Graph
@@ -19,6 +19,7 @@ from models.decoding import Search
 
 # Of each row in results.json, in all; every caption and every cause is there anyway.
 LISTED_DIVERGENCES = 20
+_PLANNED = "the suite's plan has the first images alone replayed"
 
 
 def choose_twin(cell: Cell, cells: Sequence[Cell], baseline: Cell) -> Cell | None:
@@ -115,8 +116,9 @@ def _divergences(
         if image in evidence and isinstance(examined, Examined):
             yield judge_divergence(evidence[image], examined, vocabulary, said)
         else:
-            reason = examined if isinstance(examined, str) else "it was not replayed"
-            yield Divergence(image, *said, first_divergence(ids[0][image], ids[1][image]), reason=reason)
+            step = first_divergence(ids[0][image], ids[1][image])
+            told = (Cause.UNKNOWN, examined) if isinstance(examined, str) else (Cause.NOT_EXAMINED, _PLANNED)
+            yield Divergence(image, *said, step, *told)
 
 
 def _representative(divergences: Sequence[Divergence]) -> list[Divergence]:

@@ -114,18 +114,23 @@ class _Examination:
         )
 
     def _images(self, cell: Cell) -> list[str]:
-        """Images to replay: any caption differs, or the pixels do."""
         ours, theirs = self._captioned[cell], self._captioned[self._twin]
-        differing = {image for search in Search for image in differing_images(search, ours, theirs)}
-        differing |= {image for image, pixels in theirs.pixels.items() if ours.pixels.get(image) != pixels}
-        return [image for image in self._bench.images if image in differing]
+        return images_to_replay(ours, theirs, self._bench.images, self._bench.plan.examined)
 
     def _key(self, cell: Cell) -> str:
         sides = [(self._cells[c].sha256, c.runtime, self._bench.versions[c.runtime]) for c in (self._twin, cell)]
         bench = self._bench
-        return content_key(
-            PARITY_VERSION, CAPTION_VERSION, sides, bench.fingerprint, bench.images, bench.plan.threads, PROBE_IMAGES
-        )
+        # Left out where all are examined, so that what was examined before there was a choice is found.
+        some = [bench.plan.examined] if bench.plan.examined else []
+        asked = (bench.fingerprint, bench.images, bench.plan.threads, PROBE_IMAGES, *some)
+        return content_key(PARITY_VERSION, CAPTION_VERSION, sides, *asked)
+
+
+def images_to_replay(ours: Captioned, theirs: Captioned, images: Sequence[str], limit: int) -> list[str]:
+    """The first `limit` images of which any caption differs, or the pixels do; 0 for all."""
+    differing = {image for search in Search for image in differing_images(search, ours, theirs)}
+    differing |= {image for image, pixels in theirs.pixels.items() if ours.pixels.get(image) != pixels}
+    return [image for image in images if image in differing][: limit or None]
 
 
 def probe_images(bench: Bench) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ class Cause(StrEnum):
     VOCABULARY = "vocabulary"
     MASKING = "masking"
     UNKNOWN = "unknown"
+    NOT_EXAMINED = "not examined"
 
 
 @dataclass(frozen=True, slots=True)
