@@ -185,22 +185,36 @@ def test_an_old_page_fails_the_check(
     assert read_evidence(PUBLISHED).results is None
 
 
-def test_the_first_run_over_the_studys_loop_on_photographs_is_taken(results: Results, tmp_path: Path) -> None:
+def test_runs_over_the_studys_loop_on_photographs_are_taken(results: Results, tmp_path: Path) -> None:
     def publish(suite: str, run: Results) -> None:
         write_results(replace(run, suite=suite), tmp_path / suite / "results.json")
 
-    def found() -> str | None:
-        run = read_evidence(tmp_path).results
-        return run.suite if run else None
+    def found() -> tuple[str | None, str | None]:
+        evidence = read_evidence(tmp_path)
+        return evidence.results.suite if evidence.results else None, evidence.grid.suite if evidence.grid else None
 
     (tmp_path / SENTENCES).write_bytes((ROOT / PUBLISHED / SENTENCES).read_bytes())
     loop = replace(results, dataset="flickr8k", baseline="vgg16-merge.keras.fp32.prefix @ keras_predict")
     publish("flickr8k", replace(loop, baseline="vgg16-merge.onnx.fp32 @ onnxruntime"))
-    assert found() is None
-    publish("flickr8k", loop)
-    assert found() == "flickr8k"
+    assert found() == (None, None)
     publish("paper", replace(loop, dataset="scenes"))
-    assert found() == "flickr8k"
+    assert found() == (None, None)
     publish("paper", loop)
-    assert found() == "paper"
+    assert found() == ("paper", "paper")
+    publish("flickr8k", loop)
+    assert found() == ("flickr8k", "paper")
     assert "([report](paper/report.md))" in render_claims(read_evidence(tmp_path))
+
+
+def test_combinations_come_from_the_grid_and_headlines_from_what_was_timed_at_length(
+    evidence: Evidence, results: Results
+) -> None:
+    faster = tuple(replace(row, sha256="of the grid") for row in results.rows)
+    ours = Evidence(evidence.runs, evidence.sentences, results, replace(results, suite="paper", rows=faster))
+    row = ours.row(evidence.best)
+    assert row is not None
+    assert row.sha256 == "of the grid"
+    assert ours.keras_row in results.rows
+    page = render_claims(ours)
+    assert "Ours are of suite `paper` ([report](paper/report.md))" in page
+    assert "Ours are of suite" in render_claims(replace(ours, grid=None))

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from bench.result import Results
 from bench.result_file import read_results
 from models.datasets import open_dataset
 from models.errors import CaptionbenchError
@@ -15,16 +16,20 @@ from reports.study.sentences import read_sentences, write_sentences
 
 PUBLISHED = Path("reports/published")
 PAGE, SENTENCES = "paper-claims.md", "paper-sentences.json"
-# Suites whose baseline is the study's loop: the one with all combinations, else the one with those worth shipping.
-SUITES = ("paper", "flickr8k")
+# Suites whose baseline is the study's loop: the one with what is worth shipping, and the one with all combinations.
+SHIPPED, GRID = "flickr8k", "paper"
 
 
 def read_evidence(published: Path) -> Evidence:
-    """What is published: the sentences' scores, and the first run over the study's own captioner on Flickr8k."""
-    paths = (published / suite / "results.json" for suite in SUITES)
-    runs = (read_results(path) for path in paths if path.is_file())
-    own = next((run for run in runs if run.dataset.startswith("flickr8k") and KERAS_LOOP in run.baseline), None)
-    return Evidence(read_runs(), read_sentences(published / SENTENCES), own)
+    """What is published: the sentences' scores, and the runs over the study's own captioner on Flickr8k."""
+    shipped, grid = (_own_run(published / suite / "results.json") for suite in (SHIPPED, GRID))
+    return Evidence(read_runs(), read_sentences(published / SENTENCES), shipped or grid, grid)
+
+
+def _own_run(path: Path) -> Results | None:
+    """A published run, if it is one on Flickr8k that starts from the study's loop."""
+    run = read_results(path) if path.is_file() else None
+    return run if run and run.dataset.startswith("flickr8k") and KERAS_LOOP in run.baseline else None
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,11 +22,15 @@ RUNTIME, KERAS_LOOP = "tflite", "keras_predict"
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the study printed, what sentences score that look at no image, and our own run where there is one."""
+    """What the study printed, what sentences score that look at no image, and our own runs where there are any.
+
+    `results`: of the rows worth shipping, timed at length. `grid`: of all combinations, timed shortly.
+    """
 
     runs: tuple[StudyRun, ...]
     sentences: Mapping[str, Quality]
     results: Results | None = None
+    grid: Results | None = None
 
     @property
     def baseline(self) -> StudyRun:
@@ -39,8 +43,13 @@ class Evidence:
         return find_run(self.runs, "vgg16", EncoderTechnique.INT8, DecoderTechnique.QAT)
 
     def row(self, run: StudyRun, runtime: str = RUNTIME) -> Result | None:
-        """Our row that stands for a run of the study."""
-        return remeasured(run, self.results.rows, runtime) if self.results else None
+        """Our row that stands for a run of the study; all of one run, so that they can be compared."""
+        return remeasured(run, self.table.rows, runtime) if self.table else None
+
+    @property
+    def table(self) -> Results | None:
+        """Our run with the most of the study's combinations."""
+        return self.grid or self.results
 
     @property
     def report(self) -> Report | None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from bench.measurement import Phase
 from bench.result import Result
+from reports.report import make_report
 from reports.study.claims import Claim, check_claims
 from reports.study.evidence import Evidence, is_bleu_of, is_possible
 from reports.study.runs import CODE, STUDY, DecoderTechnique, EncoderTechnique, StudyRun
@@ -79,12 +80,10 @@ def _results_text(evidence: Evidence) -> str:
         "Size is encoder and decoder; the study prints a decoder's file only. Same: the six digits of one sentence "
         "under every image. Impossible: BLEU rises with its order."
     )
-    if evidence.report is None:
+    if evidence.table is None:
         return note
-    report = (
-        f"Ours are of suite `{evidence.report.results.suite}` ([report]({evidence.report.results.suite}/report.md))."
-    )
-    return f"{note} {report} {render_conditions(evidence.report)}"
+    report = f"Ours are of suite `{evidence.table.suite}` ([report]({evidence.table.suite}/report.md))."
+    return f"{note} {report} {render_conditions(make_report(evidence.table))}"
 
 
 def _results_table(evidence: Evidence) -> str:
