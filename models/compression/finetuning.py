@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Scope
 from models.compression.change import Change
+from models.compression.reproduction import BATCH as REPRODUCTION_BATCH
 from models.compression.reproduction import reproduce_features, reproduction_steps
 from models.compression.weights import describe
 from models.datasets.base import Split
@@ -22,7 +23,7 @@ OPTIONS = ("layers", "epochs", "rate", "images", "share", "dropout", "train")
 # `train=step`: what ships in the encoder's file stays, bit by bit, so that one encoder serves many decoders.
 LEARNERS = ("all", "step")
 # Random features are not worth reproducing: enough for a schedule to end.
-SIGHTLESS_IMAGES = 64
+SIGHTLESS_IMAGES = 8 * REPRODUCTION_BATCH
 
 
 @dataclass(frozen=True)
