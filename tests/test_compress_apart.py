@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +17,11 @@ from convert.recipe import Format, Recipe
 from convert.scheme import FLOAT
 from convert.store import Entry, Store
 from models.captioner import load_captioner
+from models.compression.base import Ask, Context, Scope
 from models.compression.compress import compressions
-from models.datasets import Dataset
+from models.compression.finetuning import FineTuning, planned_steps
+from models.compression.pruning import MINIMUM_UPDATES, RAMP
+from models.datasets import Dataset, open_dataset
 from models.errors import ConfigError
 from models.files import sha256_of
 from models.spec import EncoderTraining
@@ -97,3 +101,12 @@ def test_halves_that_learned_together_are_not_parted(
 ) -> None:
     with pytest.raises(ConfigError, match=r"needs a frozen encoder; .* Write 'prune50/prune80'"):
         compress(store, trained("merge"), "prune50//prune80", dataset, cider_mean)
+
+
+def test_encoder_without_sight_learns_for_as_long_as_a_schedule_needs(tmp_path: Path) -> None:
+    spec = replace(tiny_spec("merge"), encoder_training=EncoderTraining.FROZEN)
+    assert spec.sees_nothing
+    context = Context(open_dataset("scenes", None, {"train": 400}), tmp_path, tmp_path, cider_mean, spec)
+    ask = Ask("prune", 50)
+    tuning = FineTuning.of(ask, share=0.5, at_least=6, rate=0.5)
+    assert planned_steps(ask, Scope.ENCODER, context, tuning) == MINIMUM_UPDATES / RAMP
