@@ -7,8 +7,6 @@ from bench.parity.record import Cause, Parity
 from bench.result import Result, row_name
 from reports.report import Report
 
-NOT_EXAMINED = "not examined"
-
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -82,4 +80,4 @@ def _reference(image: str, row: Result, by_name: Mapping[str, Result]) -> str | 
 
 def _cause(image: str, parity: Parity | None) -> str:
     found: Cause | None = parity.causes.get(image) if parity else None
-    return str(found) if found else NOT_EXAMINED
+    return str(found or Cause.NOT_EXAMINED)

@@ -26,7 +26,6 @@ MEANINGS: Mapping[Cause, str] = {
     Cause.UNKNOWN: "no rule explains it",
     Cause.NOT_EXAMINED: "the run's plan has only the first differing images of a row replayed; see the others for why",
 }
-NOT_EXAMINED = "not examined"
 # The tensors that the table tells; a parity page tells all.
 HEADLINE_TENSORS = ("features", "state_h", "logits")
 
@@ -71,7 +70,7 @@ def _agreement(rows: Sequence[ParityRow]) -> str:
         return "every caption is the reference's" + (", with a beam too" if any(row.beam3 for row in rows) else "")
     least = f"at least {percent(min(shares))} of the captions are the reference's"
     if not causes:
-        return f"{least}; why the others differ was {NOT_EXAMINED}"
+        return f"{least}; why the others differ was {Cause.NOT_EXAMINED}"
     total = sum(causes.values())
     if not any(faults(row) for row in rows):
         return (
@@ -129,7 +128,7 @@ def _why(row: ParityRow) -> str:
     causes = Counter(cause for parity in row.searches for cause in parity.causes.values())
     if causes:
         return ", ".join(f"{cause} {count}" for cause, count in _by_cause(causes))
-    return DASH if all(parity.captions_identical == 1 for parity in row.searches) else NOT_EXAMINED
+    return DASH if all(parity.captions_identical == 1 for parity in row.searches) else str(Cause.NOT_EXAMINED)
 
 
 def _tensor_table(rows: Sequence[ParityRow], *, full: bool) -> str:

@@ -29,7 +29,7 @@ from bench.result_file import read_results, write_results
 from reports import text
 from reports.drawing import draw_figures
 from reports.flat import render_csv, render_jsonl
-from reports.gallery import NOT_EXAMINED, make_gallery
+from reports.gallery import make_gallery
 from reports.html import GALLERY, render_html
 from reports.markdown import render_markdown
 from reports.markup import slug, to_html
@@ -172,7 +172,7 @@ def test_differences_of_old_results_are_shown_without_a_cause(results: Results) 
     rows = with_gallery(results, rows=3, images=1).rows
     old = [replace(row, parity=replace(row.parity, causes={}) if row.parity else None) for row in rows]
     (card,) = make_gallery(make_report(replace(results, rows=tuple(old))))
-    assert set(card.causes.values()) == {NOT_EXAMINED}
+    assert set(card.causes.values()) == {Cause.NOT_EXAMINED}
 
 
 def test_captions_are_marked_where_they_differ_and_people_are_heard(results: Results) -> None:

@@ -209,7 +209,7 @@ def _best(evidence: Evidence) -> Claim:
 
 def _ranked(evidence: Evidence, of: Callable[[Quality], float], name: str) -> str:
     """Where our row of the study's best combination stands among our rows of its combinations."""
-    rows = {run.name: evidence.row(run) for run in evidence.runs}
+    rows = {run.name: evidence.combination(run) for run in evidence.runs}
     scores = {name: of(row.quality) for name, row in rows.items() if row and row.quality}
     own = scores.get(evidence.best.name)
     if own is None:
@@ -237,7 +237,7 @@ def _pruned(evidence: Evidence) -> str:
     """Our pruned decoders against the dense one."""
     techniques = (DecoderTechnique.DENSE, DecoderTechnique.PRUNED80, DecoderTechnique.PRUNED90)
     runs = [find_run(evidence.runs, "vgg16", EncoderTechnique.DENSE, technique) for technique in techniques]
-    found = [(run, row.quality) for run in runs if (row := evidence.row(run)) and row.quality]
+    found = [(run, row.quality) for run in runs if (row := evidence.combination(run)) and row.quality]
     if len(found) < len(runs):
         return NOT_MEASURED
     told = [f"{run.decoder_technique} {score(q.cider)} ({q.distinct_captions} different captions)" for run, q in found]

@@ -43,13 +43,17 @@ class Evidence:
         return find_run(self.runs, "vgg16", EncoderTechnique.INT8, DecoderTechnique.QAT)
 
     def row(self, run: StudyRun, runtime: str = RUNTIME) -> Result | None:
-        """Our row that stands for a run of the study; all of one run, so that they can be compared."""
-        return remeasured(run, self.table.rows, runtime) if self.table else None
+        """Our row that stands for a run of the study, measured side by side with `keras_row`."""
+        return remeasured(run, self.results.rows, runtime) if self.results else None
 
     @property
     def table(self) -> Results | None:
         """Our run with the most of the study's combinations."""
         return self.grid or self.results
+
+    def combination(self, run: StudyRun) -> Result | None:
+        """The same of that run: to be compared with each other."""
+        return remeasured(run, self.table.rows, RUNTIME) if self.table else None
 
     @property
     def report(self) -> Report | None:

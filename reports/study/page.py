@@ -104,7 +104,7 @@ def _results_table(evidence: Evidence) -> str:
 
 
 def _result_cells(run: StudyRun, evidence: Evidence) -> list[str]:
-    row = evidence.row(run)
+    row = evidence.combination(run)
     return [
         f"{run.encoder} {_ENCODERS[run.encoder_technique]}",
         _DECODERS[run.decoder_technique],
