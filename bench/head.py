@@ -59,8 +59,8 @@ def merge_environments(described: Mapping[str, dict[str, Any] | str]) -> Environ
 def choose_examples(
     dataset: Dataset, test: Sequence[CaptionedImage], rows: Sequence[Result], out: Path
 ) -> tuple[Example, ...]:
-    """The first test images, and then those whose captions differ between rows."""
-    captions = [row.captions for row in rows if row.captions]
+    """The first test images, and then those whose captions differ between rows that have a quality."""
+    captions = [row.captions for row in rows if row.captions and row.quality]
     differing = [i for i in test if len({c[i.id] for c in captions}) > 1]
     chosen = list(dict.fromkeys([*test[: EXAMPLES // 2], *differing, *test]))[:EXAMPLES]
     return tuple(_example(dataset, image, out) for image in chosen)

@@ -63,7 +63,8 @@ def measured_row(
 ) -> Result:
     """The row of a cell that ran under `plan`."""
     artifact, captioned, timed = measured.artifact, measured.captioned, measured.timed
-    quality = _quality(captioned, baseline, references, Search.GREEDY)
+    base = baseline.captioned if baseline else None
+    quality = score_search(captioned, base, references, Search.GREEDY)
     status, reason = _judge(plan, measured, baseline)
     empty = failed_row(cell, captioned.runtime_version, status, reason)
     row = replace(
@@ -72,7 +73,7 @@ def measured_row(
         sha256=artifact.sha256,
         coverage=caption_coverage(artifact, quality.caption_length_mean if quality else 0.0),
         quality=quality,
-        quality_beam3=_quality(captioned, baseline, references, Search.BEAM3),
+        quality_beam3=score_search(captioned, base, references, Search.BEAM3),
         parity=measured.parity.get(Search.GREEDY),
         parity_beam3=measured.parity.get(Search.BEAM3),
         memory=Memory(captioned.peak_rss_bytes, captioned.loaded_bytes),
@@ -134,7 +135,7 @@ def _judge(plan: RunPlan, measured: Measured, baseline: Measured | None) -> tupl
             drift=drift(rounds),
             differing=len(timed.differing),
             repeat_gain=repeat_gain(timed.seconds.get(Phase.CAPTION_FRESH, ()), rounds),
-            length_change=_length_change(measured.captioned, baseline.captioned if baseline else None),
+            length_change=length_change(measured.captioned, baseline.captioned if baseline else None),
             disturbed=_disturbed(timed.disturbance),
         ),
     )
@@ -146,21 +147,31 @@ def _disturbed(disturbance: Disturbance) -> str:
     return why_disturbed(disturbance) if is_disturbed(disturbance) else ""
 
 
-def _length_change(captioned: Captioned, baseline: Captioned | None) -> float:
-    """The share by which captions are longer than the baseline's, END counted: it is a step too."""
+def length_change(captioned: Captioned, baseline: Captioned | None) -> float:
+    """The share by which captions are longer than the baseline's of the same images, END counted: it is a step too."""
     if baseline is None:
         return 0.0
-    mine, base = (sum(map(len, found.ids(Search.GREEDY).values())) for found in (captioned, baseline))
-    return mine / base - 1
+    mine, base = captioned.ids(Search.GREEDY), baseline.ids(Search.GREEDY)
+    both = mine.keys() & base.keys()
+    return sum(len(mine[image]) for image in both) / sum(len(base[image]) for image in both) - 1
 
 
-def _quality(captioned: Captioned, baseline: Measured | None, references: References, search: Search) -> Quality | None:
-    """The scores of a search; None where the artifact does not offer it."""
+def score_search(
+    captioned: Captioned, baseline: Captioned | None, references: References, search: Search
+) -> Quality | None:
+    """The scores of a search over the images it captioned; None where the artifact does not offer it.
+
+    A captioner without sight captions fewer images than the baseline: then there is no difference from it.
+    """
     if search not in captioned.captions:
         return None
     captions = captioned.sentences(search)
+    references = {image: references[image] for image in captions}
     quality = score_captions(captions, references)
-    if baseline is None or baseline.captioned is captioned or search not in baseline.captioned.captions:
+    if baseline is None or baseline is captioned or search not in baseline.captions:
         return quality
-    cider, bleu_4 = paired_differences(captions, baseline.captioned.sentences(search), references)
+    theirs = baseline.sentences(search)
+    if theirs.keys() != captions.keys():
+        return quality
+    cider, bleu_4 = paired_differences(captions, theirs, references)
     return replace(quality, cider_difference_ci95=cider, bleu_4_difference_ci95=bleu_4)

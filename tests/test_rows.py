@@ -1,13 +1,19 @@
 """Rows of captioners that can't see: size and time stay, quality goes, and a report says why."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from report_edits import FP32_ONNX, GOLDEN, change
 
+from bench.head import EXAMPLES, choose_examples
+from bench.measure import Captioned
 from bench.result import Results
 from bench.result_file import read_results
-from bench.rows import SIGHTLESS, without_quality
+from bench.rows import SIGHTLESS, length_change, score_search, without_quality
+from models.datasets import Split, open_dataset
+from models.decoding import Search
 from reports.markdown import render_markdown
 from reports.report import make_report
 
@@ -39,3 +45,43 @@ def test_report_shows_a_sightless_row_with_its_reason(results: Results) -> None:
     assert SIGHTLESS in cells[-1]
     assert report.winner is not None
     assert report.winner.name != FP32_ONNX
+
+
+IMAGES = {"a": "a dog runs", "b": "a dog sits", "c": "a cat sleeps"}
+REFERENCES = {image: (text, f"{text} here") for image, text in IMAGES.items()}
+
+
+def captioned(images: Mapping[str, str]) -> Captioned:
+    """A quality run that said these captions greedily."""
+    said = {image: {"caption": text, "ids": text.split()} for image, text in images.items()}
+    return Captioned({Search.GREEDY: said}, {}, 0, 0, "1", {})
+
+
+def test_row_that_captioned_fewer_images_is_scored_over_those() -> None:
+    baseline, few = captioned(IMAGES), captioned({image: IMAGES[image] for image in "ab"})
+    quality = score_search(few, baseline, REFERENCES, Search.GREEDY)
+    assert quality is not None
+    assert quality.images == 2
+    assert quality.cider_difference_ci95 is None
+
+
+def test_row_of_the_same_images_is_compared_with_the_baseline() -> None:
+    quality = score_search(captioned(IMAGES), captioned(IMAGES), REFERENCES, Search.GREEDY)
+    assert quality is not None
+    assert quality.cider_difference_ci95 == (0.0, 0.0)
+    assert score_search(captioned(IMAGES), None, REFERENCES, Search.BEAM3) is None
+
+
+def test_captions_are_longer_than_the_baselines_of_the_same_images() -> None:
+    baseline, few = captioned(IMAGES), captioned({"a": "a dog runs", "b": "a big brown dog sits here"})
+    assert length_change(few, baseline) == pytest.approx(9 / 6 - 1)
+    assert length_change(baseline, baseline) == 0.0
+
+
+def test_examples_are_not_chosen_by_rows_without_quality(results: Results, tmp_path: Path) -> None:
+    dataset = open_dataset("scenes", None, {})
+    images = list(dataset.images(Split.TEST))
+    seeing = replace(results.rows[0], captions={image.id: "a dog" for image in images})
+    blind = replace(without_quality(seeing), captions={images[-1].id: "a cat"})
+    chosen = choose_examples(dataset, images, [seeing, blind], tmp_path)
+    assert [example.image for example in chosen] == [image.id for image in images[:EXAMPLES]]
