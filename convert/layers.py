@@ -1,6 +1,6 @@
 """Which operators of a converted graph come from a Keras layer: converters keep the layer's name in a path."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from models.errors import ConfigError, unknown_name
@@ -34,13 +34,20 @@ def belongs_to(path: str, layers: Iterable[str]) -> bool:
 def nodes_of_layers(model: Any, layers: Iterable[str]) -> list[str]:
     """Names of the nodes of an ONNX model that come from these layers. Raises ConfigError when a layer has none.
 
-    tf2onnx names a depthwise convolution with a bias `Conv__12`; what it gives still has the layer's name.
+    tf2onnx names a depthwise convolution with a bias `Conv__12`; what it gives or its bias still has the layer's name.
     """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    named = {node.name: _paths(node, constants) for node in model.graph.node}
     names: list[str] = []
     for layer in layers:
-        named = {node.name: (node.name, *node.output) for node in model.graph.node}
         found = [node for node, paths in named.items() if any(belongs_to(path, [layer]) for path in paths)]
         if not found:
             raise ConfigError(f"no operator of the ONNX graph comes from the layer '{layer}'.")
         names += found
     return names
+
+
+def _paths(node: Any, constants: Collection[str]) -> list[str]:
+    """What may hold a layer's name: layers share equal constants, so theirs count for the nameless alone."""
+    paths = [node.name, *node.output]
+    return paths if "/" in "".join(paths) else [*paths, *(name for name in node.input if name in constants)]

@@ -177,7 +177,7 @@ def test_calibration_takes_training_images_only(dataset: Dataset) -> None:
 
 
 def test_a_layer_is_found_by_what_its_operators_give() -> None:
-    """tf2onnx names a depthwise convolution with a bias `Conv__12`."""
+    """tf2onnx names a depthwise convolution with a bias `Conv__12`; after Clip and folding, its bias alone is named."""
     import onnx
 
     def node(kind: str, name: str, source: str, target: str) -> onnx.NodeProto:
@@ -187,8 +187,13 @@ def test_a_layer_is_found_by_what_its_operators_give() -> None:
         node("Relu", "net/first/BiasAdd", "image", "net/first/BiasAdd:0"),
         node("Relu", "Conv__12", "net/first/BiasAdd:0", "net/depthwise/BiasAdd:0"),
     ]
-    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "net", [], []))
+    nodes.append(
+        onnx.helper.make_node("Add", ["net/depthwise/BiasAdd:0", "net/folded/bias:0"], ["Conv__14:0"], "Conv__14")
+    )
+    bias = onnx.helper.make_tensor("net/folded/bias:0", onnx.TensorProto.FLOAT, [1], [0.0])
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "net", [], [], [bias]))
     assert nodes_of_layers(model, ["depthwise"]) == ["Conv__12"]
+    assert nodes_of_layers(model, ["folded"]) == ["Conv__14"]
     assert nodes_of_layers(model, ["first"]) == ["net/first/BiasAdd"]
     with pytest.raises(ConfigError, match="comes from the layer 'relu'"):
         nodes_of_layers(model, ["relu"])
