@@ -30,8 +30,9 @@ from bench.setting import Environment, Roofline, RunPlan, RuntimeCost
 #   5  the head has pictures of all test images, and what people wrote of them, where the licence lets them be shown,
 #      and how long the work took
 #   6  captions lie as what differs from the nearest row before, not from the baseline alone
-FORMAT_VERSION = 6
-READABLE_VERSIONS = (1, 2, 3, 4, 5, 6)
+#   7  rows say how their captions differ in quality from their own captioner's, uncompressed
+FORMAT_VERSION = 7
+READABLE_VERSIONS = (1, 2, 3, 4, 5, 6, 7)
 
 
 class Status(StrEnum):
@@ -106,6 +107,15 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
+class DenseDifference:
+    """Paired bootstraps, 95 %: a row's CIDEr-D and BLEU-4 minus those of its captioner's uncompressed fp32 row."""
+
+    reference: str  # name of that row
+    cider_ci95: tuple[float, float]
+    bleu_4_ci95: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """One artifact on one runtime. Fields that were not reached are None; `reason` says why."""
 
@@ -124,6 +134,7 @@ class Result:
     sha256: str = ""
     coverage: Coverage = Coverage()
     quality: Quality | None = None
+    versus_dense: DenseDifference | None = None
     parity: Parity | None = None
     quality_beam3: Quality | None = None
     parity_beam3: Parity | None = None

@@ -18,6 +18,7 @@ from bench.suite import Cell
 from bench.timed import Timed
 from bench.timing import TIMED_IMAGES
 from bench.verdict import Evidence, judge
+from bench.versus_dense import compare_with_dense
 from convert.artifact import Artifact
 from models.compression.chain import technique_halves
 from models.decoding import Search
@@ -59,9 +60,15 @@ def failed_row(cell: Cell, version: str, status: Status, reason: str, *, thread:
 
 
 def measured_row(
-    cell: Cell, measured: Measured, *, plan: RunPlan, references: References, baseline: Measured | None
+    cell: Cell,
+    measured: Measured,
+    *,
+    plan: RunPlan,
+    references: References,
+    baseline: Measured | None,
+    dense: tuple[Cell, Captioned] | None,
 ) -> Result:
-    """The row of a cell that ran under `plan`."""
+    """The row of a cell that ran under `plan`; `dense` is its captioner's, uncompressed."""
     artifact, captioned, timed = measured.artifact, measured.captioned, measured.timed
     base = baseline.captioned if baseline else None
     quality = score_search(captioned, base, references, Search.GREEDY)
@@ -73,6 +80,7 @@ def measured_row(
         sha256=artifact.sha256,
         coverage=caption_coverage(artifact, quality.caption_length_mean if quality else 0.0),
         quality=quality,
+        versus_dense=compare_with_dense(captioned, dense, references),
         quality_beam3=score_search(captioned, base, references, Search.BEAM3),
         parity=measured.parity.get(Search.GREEDY),
         parity_beam3=measured.parity.get(Search.BEAM3),
@@ -87,7 +95,7 @@ def measured_row(
 def without_quality(row: Result) -> Result:
     """The row of a captioner that can't see: what it says is worth nothing, what it weighs and takes is."""
     note = "; ".join(filter(None, (row.note, SIGHTLESS)))
-    return replace(row, quality=None, quality_beam3=None, note=note)
+    return replace(row, quality=None, quality_beam3=None, versus_dense=None, note=note)
 
 
 def _with_times(row: Result, timed: Timed, baseline: Measured | None, seed: int) -> Result:

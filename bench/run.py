@@ -25,6 +25,7 @@ from bench.setting import Environment
 from bench.statistics import noise_floor, paired_difference
 from bench.suite import Cell, Suite
 from bench.timed import Timed
+from bench.versus_dense import choose_dense
 from convert.store import Store
 from models.datasets import CaptionedImage, Dataset
 from models.progress import say, track
@@ -163,7 +164,15 @@ def _rows(
     def row(cell: Cell) -> Result:
         if cell in prepared.failures:
             return prepared.failures[cell]
-        found = measured_row(cell, measured[cell], plan=plan, references=references, baseline=baseline)
+        dense = choose_dense(cell, list(measured))
+        found = measured_row(
+            cell,
+            measured[cell],
+            plan=plan,
+            references=references,
+            baseline=baseline,
+            dense=(dense, measured[dense].captioned) if dense else None,
+        )
         return without_quality(found) if cell.recipe.captioner in prepared.sightless else found
 
     return tuple(row(cell) for cell in suite.cells)

@@ -12,6 +12,7 @@ from reports.coverage import coverage_section
 from reports.drawing import PARETO, WATERFALL
 from reports.figures import describe_point
 from reports.glossary import render_glossary
+from reports.losses import losses_section
 from reports.parity import parity_section
 from reports.points import find_points, find_unbeaten
 from reports.report import Report
@@ -48,6 +49,7 @@ def find_sections(report: Report, figures: Mapping[str, str], *, pictures: bool 
         ("", _opening(report, figures)),
         ("Before you trust this", _cautions(report)),
         ("What each step bought", waterfall_section(report, _waterfall_figure(report, figures))),
+        ("What compression cost in quality", losses_section(report)),
         ("Do captions match across runtimes?", _parity(report, pictures=pictures)),
         ("What the captions look like", render_examples(report) if pictures else ""),
         ("Where the time goes", _latency(report)),

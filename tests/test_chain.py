@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.compression.base import Ask, Scope
-from models.compression.chain import apart_halves, canonical_technique, parse_technique, planned, technique_halves
+from models.compression.chain import (
+    apart_halves,
+    canonical_technique,
+    learned_technique,
+    parse_technique,
+    planned,
+    technique_halves,
+)
 from models.compression.registry import TECHNIQUES
 from models.errors import ConfigError
 from models.spec import EncoderTraining
@@ -113,3 +120,17 @@ def test_ask_reads_back_what_it_writes(name: str, data: st.DataObject) -> None:
     ask = Ask(name, amount, tuple(sorted(options.items())))
     (scoped,) = parse_technique(f"none/{ask}", TECHNIQUES)
     assert scoped.ask == ask
+
+
+@pytest.mark.parametrize(
+    ("text", "learned"),
+    [
+        ("none", "none"),
+        ("round/none", "none"),
+        ("round / qat", "none/qat"),
+        ("prune80 + round/none", "prune80/none"),
+        ("prune50//prune80(layers=lstm|words)", "prune50//prune80(layers=lstm|words)"),
+    ],
+)
+def test_what_a_captioner_learned_leaves_out_what_only_rounds(text: str, learned: str) -> None:
+    assert learned_technique(text) == learned

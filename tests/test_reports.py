@@ -135,7 +135,7 @@ def test_two_hundred_rows_render_within_seconds(results: Results) -> None:
     report = make_report(replace(results, rows=(results.rows[0], *rows)))
     page = render_markdown(report, FIGURES)
     render_figure(report)
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 20  # 3 on a quiet core; what grows with the square of the rows takes minutes
     assert all(f"variant{i} @" in page for i in range(200))
 
 

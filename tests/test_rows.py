@@ -12,6 +12,9 @@ from bench.measure import Captioned
 from bench.result import Results
 from bench.result_file import read_results
 from bench.rows import SIGHTLESS, length_change, score_search, without_quality
+from bench.suite import Cell
+from bench.versus_dense import compare_with_dense
+from convert.recipe import Format, Recipe
 from models.datasets import Split, open_dataset
 from models.decoding import Search
 from reports.markdown import render_markdown
@@ -70,6 +73,25 @@ def test_row_of_the_same_images_is_compared_with_the_baseline() -> None:
     assert quality is not None
     assert quality.cider_difference_ci95 == (0.0, 0.0)
     assert score_search(captioned(IMAGES), None, REFERENCES, Search.BEAM3) is None
+
+
+DENSE = Cell(Recipe("a", Format.ONNX), "onnxruntime")
+
+
+def test_row_is_compared_with_its_own_captioner_uncompressed() -> None:
+    worse = captioned({**IMAGES, "a": "a horse"})
+    found = compare_with_dense(worse, (DENSE, captioned(IMAGES)), REFERENCES)
+    assert found is not None
+    assert found.reference == "a.onnx.fp32 @ onnxruntime"
+    assert found.cider_ci95[0] < found.cider_ci95[1] <= 0
+    same = compare_with_dense(captioned(IMAGES), (DENSE, captioned(IMAGES)), REFERENCES)
+    assert same is not None
+    assert same.cider_ci95 == same.bleu_4_ci95 == (0.0, 0.0)
+
+
+def test_row_of_other_images_is_not_compared() -> None:
+    assert compare_with_dense(captioned({"a": "a dog"}), (DENSE, captioned(IMAGES)), REFERENCES) is None
+    assert compare_with_dense(captioned(IMAGES), None, REFERENCES) is None
 
 
 def test_captions_are_longer_than_the_baselines_of_the_same_images() -> None:

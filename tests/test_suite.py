@@ -6,6 +6,7 @@ import pytest
 
 from bench.parity.agreement import choose_twin
 from bench.suite import Cell, load_suite, suite_names
+from bench.versus_dense import choose_dense
 from convert.machine import MachineKind
 from convert.recipe import Format, Graph, Recipe, expand_recipes, parse_precisions
 from convert.scheme import Precision, Scheme
@@ -25,6 +26,9 @@ captioner = "mine"
 formats = ["tflite", "onnx"]
 precisions = ["fp32", "int8_static+fp16"]
 """
+
+
+FORMATS = ((Format.TFLITE, "tflite"), (Format.ONNX, "onnxruntime"))
 
 
 def write(tmp_path: Path, text: str) -> str:
@@ -132,6 +136,29 @@ def test_captions_are_compared_with_those_of_the_same_weights() -> None:
     assert twins[onnx] == twins[dense] == cells[0]
     assert {twins[recipe] for recipe in pruned} == {cells[3]}
     assert twins[quantized] == cells[-1]
+
+
+def test_rounded_weights_are_compared_with_those_that_were_rounded() -> None:
+    """`round` is meant to keep every caption: its own fp32 row would hide what it changed."""
+    static = Scheme(Precision.INT8_STATIC)
+    dense, rounded = Recipe("a", Format.ONNX), Recipe("a", Format.ONNX, technique="round/none")
+    integers = Recipe("a", Format.ONNX, static, static, technique="round/none")
+    trained = Recipe("a", Format.ONNX, static, static, technique="round/qat")
+    other = Recipe("b", Format.ONNX)
+    cells = [Cell(recipe, "onnxruntime") for recipe in (other, rounded, dense, integers, trained)]
+    twins = [choose_twin(cell, cells, cells[0]) for cell in cells]
+    assert twins == [cells[0], cells[2], cells[2], cells[2], cells[4]]
+
+
+def test_losses_are_counted_from_the_captioners_own_uncompressed_row() -> None:
+    static = Scheme(Precision.INT8_STATIC)
+    loop = Cell(Recipe("a", Format.KERAS, graph=Graph.PREFIX), "keras_predict")
+    steps = [Cell(Recipe("a", format_), runtime) for format_, runtime in FORMATS]
+    integers = [Cell(Recipe("a", format_, static, static, technique="round/none"), r) for format_, r in FORMATS]
+    elsewhere = Cell(Recipe("a", Format.SAVED_MODEL, static, static), "tensorflow")
+    other = Cell(Recipe("b", Format.TFLITE, static, static), "tflite")
+    cells = [loop, *steps, *integers, elsewhere, other]
+    assert [choose_dense(cell, cells) for cell in cells] == [None] * 3 + steps + [steps[0], None]
 
 
 def test_quantized_steps_are_compared_with_the_step_where_the_baseline_is_a_loop() -> None:

@@ -15,6 +15,7 @@ from bench.suite import Cell
 from convert.artifact import Artifact
 from convert.recipe import Graph
 from convert.scheme import FLOAT
+from models.compression.chain import learned_technique
 from models.decoding import Search
 
 # Of each row in results.json, in all; every caption and every cause is there anyway.
@@ -23,22 +24,25 @@ _PLANNED = "the suite's plan has the first images alone replayed"
 
 
 def choose_twin(cell: Cell, cells: Sequence[Cell], baseline: Cell) -> Cell | None:
-    """The row that this one's captions should equal: the same captioner after the same techniques, best in fp32.
+    """The row that this one's captions should equal: the same captioner after the same training, best in fp32.
 
     That is the baseline for its own kin. Another captioner's captions would say nothing about a conversion. Where the
     baseline is a loop over prefixes, which has no state to compare and takes a second an image, quantized steps are
     compared with the full-precision step, and that one with the baseline.
     """
-    kin = [
-        c for c in cells if (c.recipe.captioner, c.recipe.technique) == (cell.recipe.captioner, cell.recipe.technique)
-    ]
-    full = [c for c in kin if c.recipe.encoder == c.recipe.decoder == FLOAT]
+    kin = [c for c in cells if _origin(c) == _origin(cell)]
+    full = [c for c in kin if c.recipe.encoder == c.recipe.decoder == FLOAT and c.recipe.technique == _origin(c)[1]]
     if baseline not in kin:
         return next(iter([*full, *kin]), None)
     steps = [c for c in full if c.recipe.graph is Graph.STEP]
     if baseline.recipe.graph is Graph.PREFIX and cell.recipe.graph is Graph.STEP and cell not in full:
         return next(iter(steps), baseline)
     return baseline
+
+
+def _origin(cell: Cell) -> tuple[str, str]:
+    """What decides what a row should say; weights that were only rounded should say the same."""
+    return cell.recipe.captioner, learned_technique(cell.recipe.technique)
 
 
 def choose_twins(cells: Sequence[Cell], baseline: Cell) -> dict[Cell, Cell]:

@@ -124,6 +124,7 @@ class Technique:
     scopes: tuple[Scope, ...] = (Scope.CAPTIONER, Scope.ENCODER, Scope.DECODER)
     check: Callable[[Captioner, Ask, Scope, Context], None] = lambda *asked: None  # before anything is trained
     revision: int = 1  # raised when the same ask gives another captioner
+    learns: bool = True  # False: the captioner is meant to say what it said before
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,16 @@ def apart_halves(text: str) -> tuple[str, str] | None:
     return (f"{encoder}/{NONE}", f"{NONE}/{decoder}") if apart else None
 
 
+def learned_technique(text: str) -> str:
+    """The part of a chain that changes what a captioner says: without techniques that are meant to keep it."""
+    from models.compression.registry import TECHNIQUES
+
+    apart = APART if APART in text else "/"
+    halves = [_parse_chain(half, TECHNIQUES) for half in _HALVES.split(text.replace(" ", ""))]
+    learned = [[str(ask) for ask in chain if TECHNIQUES[ask.technique].learns] for chain in halves]
+    return canonical_technique(apart.join("+".join(chain) or NONE for chain in learned))
+
+
 def technique_halves(text: str) -> tuple[str, str]:
     """(the encoder's chain, the decoder's chain)."""
     first, *second = _HALVES.split(text)

@@ -70,6 +70,7 @@ TECHNIQUES: dict[str, Technique] = {
         ("images",),
         _ENCODER,
         check_round,
+        learns=False,
     ),
     "student": Technique(
         Stage.STUDENT,
