@@ -16,8 +16,8 @@ from reports.comparison import (
     same_weights,
 )
 from reports.slow_reasons import explain_slower
-from reports.speed import speed_up
-from reports.text import enumerate_names, escape, interval, name_text, percent
+from reports.speed import SpeedUp, speed_up
+from reports.text import enumerate_names, escape, interval, name_text, percent, spread
 
 # Above this half-width, relative to CIDEr, the quality gate of 1 % says little.
 WIDE_INTERVAL = 0.10
@@ -148,19 +148,39 @@ def _says_length(row: Result) -> bool:
 
 
 def _slower(results: Results, rows: Rows, baseline: Comparison | None) -> Iterator[Caution]:
+    alike: dict[str, list[_Slowed]] = {}
     for item in rows:
         full = full_precision_twin(item, rows)
         faster = speed_up(item.row, full.row, results) if full else None
         if full and faster and faster.certain and faster.ratio < 1:
-            text = (
-                f"{name_text(item.name)}: quantized, yet {1 / faster.ratio:.2f} times the time of "
-                f"{name_text(full.name)}"
-            )
-            if faster.ci99:
-                text += f" {interval((1 / faster.ci99[1], 1 / faster.ci99[0]), '{:.2f}'.format)}"
-            text += f". {explain_slower(item, full, results)}".rstrip(".")
-            remedy = "Use fp32 on this runtime, or another precision whose kernels this CPU has."
-            yield Caution(CautionKind.SLOWER, text, remedy)
+            reason = explain_slower(item, full, results).rstrip(".")
+            # Rows that are slow for the same reason, by other numbers, share a line.
+            alike.setdefault(re.sub(r"\d[\d.]*", "#", reason), []).append(_Slowed(item, full, faster, reason))
+    remedy = "Use fp32 on this runtime, or another precision whose kernels this CPU has."
+    for found in alike.values():
+        yield Caution(CautionKind.SLOWER, _slower_text(found), remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slowed:
+    """A quantized row that is slower than its fp32 row, and why."""
+
+    item: Comparison
+    full: Comparison
+    faster: SpeedUp
+    reason: str
+
+
+def _slower_text(found: Sequence[_Slowed]) -> str:
+    first = found[0]
+    times = spread([1 / each.faster.ratio for each in found], "{:.2f}".format)
+    names = _names([each.item for each in found])
+    if len(found) > 1:
+        return f"{names}: quantized, yet {times} times the time of their fp32 rows. The first: {first.reason}"
+    text = f"{names}: quantized, yet {times} times the time of {name_text(first.full.name)}"
+    if first.faster.ci99:
+        text += f" {interval((1 / first.faster.ci99[1], 1 / first.faster.ci99[0]), '{:.2f}'.format)}"
+    return f"{text}. {first.reason}"
 
 
 def _mismatch(results: Results, rows: Rows, baseline: Comparison | None) -> Iterator[Caution]:

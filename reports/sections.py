@@ -12,13 +12,14 @@ from reports.coverage import coverage_section
 from reports.drawing import PARETO, WATERFALL
 from reports.figures import describe_point
 from reports.glossary import render_glossary
+from reports.headline import EVERY_ROW, every_row, opening_table
 from reports.losses import losses_section
 from reports.parity import parity_section
 from reports.points import find_points, find_unbeaten
 from reports.report import Report
 from reports.roofline import roofline_section
 from reports.slowness import slowness_section
-from reports.tables import RANK_NOTE, change_table, headline_table, quality_table, size_table
+from reports.tables import RANK_NOTE, change_table, quality_table, size_table
 from reports.text import DASH, code_block, duration, enumerate_names, escape, name_text, path_address, score, table
 from reports.timing import caption_table, latency_table, runtime_table, throughput_table
 from reports.trust import environment_rows, trust_section
@@ -52,6 +53,7 @@ def find_sections(report: Report, figures: Mapping[str, str], *, pictures: bool 
         ("What compression cost in quality", losses_section(report)),
         ("Do captions match across runtimes?", _parity(report, pictures=pictures)),
         ("What the captions look like", render_examples(report) if pictures else ""),
+        (EVERY_ROW, every_row(report)),
         ("Where the time goes", _latency(report)),
         ("How far to trust the times", trust_section(report)),
         ("Why rows are slow", slowness_section(report)),
@@ -75,7 +77,7 @@ def _opening(report: Report, figures: Mapping[str, str]) -> str:
     parts = (
         f"# {escape(results.title)}",
         render_verdict(report),
-        headline_table(report),
+        opening_table(report),
         f"{what} {render_conditions(report)} {RANK_NOTE} Captions identical: word for word those of the reference row.",
         render_choice(report),
         figure_text(report, figures.get(PARETO)),

@@ -22,9 +22,7 @@ def compared(row: Result, ci95: tuple[float, float], cider: float) -> Result:
 def results() -> Results:
     """The golden numbers: a row that surely lost, one that may have, one that says the same."""
     found = read_results(GOLDEN / "results.json")
-    found = change(
-        found, FP32_ONNX, lambda row: with_quality(row, cider=0.5, bleu_4=0.2, distinct_captions=400)
-    )
+    found = change(found, FP32_ONNX, lambda row: with_quality(row, cider=0.5, bleu_4=0.2, distinct_captions=400))
     found = change(found, INT8_TFLITE, lambda row: compared(row, (-0.04, -0.02), 0.47))
     found = change(found, INT8_ONNX, lambda row: compared(row, (-0.01, 0.008), 0.499))
     return change(found, FP32_TFLITE, lambda row: compared(row, (0.0, 0.0), 0.5))

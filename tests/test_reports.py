@@ -129,6 +129,15 @@ def test_examples_join_rows_that_say_the_same(results: Results) -> None:
     assert "- all 8 rows: “a man climbs a rock wall”" in page
 
 
+def test_rows_that_are_slow_for_one_reason_share_a_caution(results: Results) -> None:
+    row = next(row for row in results.rows if row_name(row) == INT8_ONNX)
+    slow = [with_caption(replace(row, recipe=f"{row.recipe}({n})"), 0.05 * n) for n in (1, 2, 3)]
+    found = make_report(replace(results, rows=(*results.rows, *slow))).cautions
+    (caution,) = [each for each in found if each.kind is CautionKind.SLOWER and "times the time of their" in each.text]
+    assert all(f"int8_static({n}) @" in caution.text for n in (1, 2, 3))
+    assert re.search(r"quantized, yet \d\.\d\d to \d+\.\d\d times", caution.text)
+
+
 def test_two_hundred_rows_render_within_seconds(results: Results) -> None:
     rows = tuple(replace(results.rows[i % 8], recipe=f"flickr8k.tflite.variant{i}") for i in range(200))
     started = time.process_time()
