@@ -106,6 +106,10 @@ class Bench:
         lengths = list(caption_lengths(self.images, captioned).values())
         return min(longest, max(1, round(float(np.mean(lengths)))))
 
+    def timing_seconds(self, cells: Mapping[Cell, Artifact]) -> float:
+        """What this measurement's rounds took, whichever process made them; 0 once they are forgotten."""
+        return self._timer(cells).spent_seconds
+
     def forget_timing(self, cells: Mapping[Cell, Artifact]) -> None:
         """Remove the finished rounds of a complete measurement, so that the next run measures anew."""
         self._timer(cells).forget()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -41,9 +40,8 @@ def run_suite(suite: Suite, store: Store, launcher: Launcher, out: Path, options
     rooflines = {} if plan.quick else measure_rooflines(store, launcher, bench.versions, plan.threads)
     load_before = load_average()
     captioned = caption_cells(prepared)
-    started = time.monotonic()
     measured, timed = _measure(suite, prepared, captioned)
-    measuring = time.monotonic() - started
+    artifacts = {cell: found.artifact for cell, found in measured.items()}
     environment = dataclasses.replace(
         merge_environments(prepared.described), load_before=load_before, load_after=load_average()
     )
@@ -52,11 +50,11 @@ def run_suite(suite: Suite, store: Store, launcher: Launcher, out: Path, options
         command=options.command,
         runtime_costs={} if plan.quick else runtime_costs(store, launcher, bench.versions),
         rooflines=rooflines,
-        spent_seconds=_spent(store, measuring),
+        spent_seconds=_spent(store, bench.timing_seconds(artifacts)),
     )
     write_results(results, out / "results.json")
     write_benchmarks(results, out / "benchmarks.json")
-    bench.forget_timing({cell: found.artifact for cell, found in measured.items()})
+    bench.forget_timing(artifacts)
     return out / "results.json"
 
 
@@ -103,13 +101,18 @@ def _results(
 
 
 # What a run asks the store for -> what a reader calls it.
-_WORK = {"captioners": "training and compressing", "artifacts": "converting", "captions": "captioning"}
+_WORK = {
+    "captioners": "training and compressing",
+    "artifacts": "converting",
+    "captions": "captioning",
+    "parity": "examining captions that differ",
+}
 
 
-def _spent(store: Store, measuring: float) -> dict[str, float]:
-    """Seconds by kind of work; `measuring` is what this process did after captioning."""
+def _spent(store: Store, timing: float) -> dict[str, float]:
+    """Seconds by kind of work, whichever process did it."""
     kinds = {label: store.spent_on(kind) for kind, label in _WORK.items()}
-    return {**kinds, "comparing and timing": measuring}
+    return {**kinds, "timing": timing}
 
 
 def _pictures(dataset: Dataset, images: Sequence[CaptionedImage], out: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from bench.measurement import Disturbance
 from bench.setting import RunPlan
 from bench.timed import Timed, best_reading, read_timed
 from convert.store import Store
-from models.files import content_key
+from models.files import content_key, write_text_atomic
 from models.progress import say, track
 
 # Raised when a change makes the same artifact be timed in another way.
@@ -23,6 +24,7 @@ TIMING_VERSION = 3
 # How long to time is planned from the fastest warm-up call, and samples are left out: more makes sure that enough stay.
 MARGIN = 1.6
 TIMED_IMAGES = 16
+_SPENT = "spent.seconds"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,12 @@ class Timer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
+    def spent_seconds(self) -> float:
+        """What the finished rounds took, calm or not, by whichever process; 0 before the first and once forgotten."""
+        path = self._folder / _SPENT
+        return float(path.read_text(encoding="ascii")) if path.is_file() else 0.0
+
+    @property
     def _folder(self) -> Path:
         return self.store.work("timing", self.key)
 
@@ -83,11 +91,14 @@ class Timer:
             out = self._path(round_, name)
             if out.is_file() or name in failures:
                 continue
+            started = time.monotonic()
             try:
                 again -= self._time_once(jobs[name], out, again=again > 0)
             except WorkerError as error:
                 failures[name] = str(error)
                 say(f"{name}: {error}")
+            spent = self.spent_seconds + time.monotonic() - started
+            write_text_atomic(self._folder / _SPENT, f"{spent:.6f}\n")
 
     def _time_once(self, job: Job, out: Path, *, again: bool) -> int:
         """One row in one round; once more when something else ran, if `again`. Returns how often it was repeated."""

@@ -147,9 +147,12 @@ def test_interrupted_timing_goes_on_with_the_missing_rounds(bench: Bench, artifa
     cut, again, anew = ScriptedLauncher(stop_after=4), ScriptedLauncher(), ScriptedLauncher()
     with pytest.raises(KeyboardInterrupt):
         replace(bench, launcher=cut).time(rows, {})
+    before = bench.timing_seconds(rows)
     replace(bench, launcher=again).time(rows, {})
     assert len(cut.log) + len(again.log) == 6  # type: ignore[attr-defined]
+    assert 0 < before < bench.timing_seconds(rows)  # of both processes
     bench.forget_timing(rows)
+    assert bench.timing_seconds(rows) == 0
     replace(bench, launcher=anew).time(rows, {})
     assert len(anew.log) == 6  # type: ignore[attr-defined]
 
