@@ -30,7 +30,8 @@ from bench.setting import Environment, Roofline, RunPlan, RuntimeCost
 #   5  the head has pictures of all test images, and what people wrote of them, where the licence lets them be shown,
 #      and how long the work took
 #   6  captions lie as what differs from the nearest row before, not from the baseline alone
-#   7  rows say how their captions differ in quality from their own captioner's, uncompressed
+#   7  rows say how their captions differ in quality from their own captioner's, uncompressed; sentences and ids of
+#      images stand once
 FORMAT_VERSION = 7
 READABLE_VERSIONS = (1, 2, 3, 4, 5, 6, 7)
 

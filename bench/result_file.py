@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from bench.caption_storage import pack_captions, unpack_captions, unpack_from_baseline
+from bench.caption_storage import pack_captions, unpack_captions, unpack_changes, unpack_from_baseline
 from bench.result import FORMAT_VERSION, READABLE_VERSIONS, Results
 from models.errors import ArtifactError
 from models.files import write_text_atomic
@@ -46,8 +46,8 @@ def write_results(results: Results, path: Path) -> None:
 
 
 def compact_json(table: Any) -> str:
-    """Indented JSON in which a list of numbers stands on one line."""
-    text = json.dumps(table, indent=1, ensure_ascii=False)
+    """JSON of a value a line, without indents, in which a list of numbers stands on one line: compared line by line."""
+    text = json.dumps(table, indent=0, ensure_ascii=False)
     return re.sub(r"\[[\s\d.,eE+-]*\]", lambda numbers: re.sub(r"\s+", "", numbers[0]), text) + "\n"
 
 
@@ -68,7 +68,7 @@ def read_results(path: Path) -> Results:
         return typing.cast(Results, from_json(Results, table))
     except KeyError as error:
         raise ArtifactError(f"{path} does not match results format {version}: it lacks {error}.") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
         raise ArtifactError(f"{path} does not match results format {version}: {error}") from error
 
 
@@ -133,10 +133,9 @@ def _upgrade(table: dict[str, Any]) -> None:
     From 1 to 2 and from 2 to 3 fields were added, and what is not known of them keeps its default. One was replaced
     in 3: the 90th percentile, which stood beside any number of samples and had no interval. Which sample belongs to
     which round was not kept before 3 and can't be found again: such samples count as one round. Before 6 captions were
-    kept as what differs from the baseline's.
+    kept as what differs from the baseline's, before 7 with every id and sentence written out.
     """
-    unpack = unpack_captions if table["format_version"] >= 6 else unpack_from_baseline
-    unpack(table)
+    _unpack(table)
     if table["format_version"] < 3:
         for row in table["rows"]:
             for latency in row.get("latency_seconds", {}).values():
@@ -144,6 +143,13 @@ def _upgrade(table: dict[str, Any]) -> None:
                 if latency["n"] >= _P90_SAMPLES:
                     latency["percentiles"] = {"p90": {"seconds": p90, "ci95": None}}
     table["format_version"] = FORMAT_VERSION
+
+
+def _unpack(table: dict[str, Any]) -> None:
+    """The captions of a file of any format."""
+    version = table["format_version"]
+    unpack = unpack_captions if version >= 7 else unpack_changes if version == 6 else unpack_from_baseline
+    unpack(table)
 
 
 def from_json(kind: Any, value: Any) -> Any:

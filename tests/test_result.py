@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bench.caption_storage import IMAGES, TEXTS
 from bench.measurement import Phase
 from bench.pytest_benchmark_file import write_benchmarks
 from bench.result import FORMAT_VERSION, Result, Results, Status, row_name
@@ -46,8 +47,16 @@ def test_results_have_their_types_back(results: Results) -> None:
 def test_every_field_of_the_schema_is_written(results: Results, tmp_path: Path) -> None:
     write_results(results, tmp_path / "results.json")
     written = json.loads((tmp_path / "results.json").read_text())
-    assert set(written) == {field.name for field in dataclasses.fields(Results)}
+    assert set(written) == {field.name for field in dataclasses.fields(Results)} | {IMAGES, TEXTS}
     assert set(written["rows"][0]) == {field.name for field in dataclasses.fields(Result)}
+
+
+def test_format_6_is_upgraded(results: Results, tmp_path: Path) -> None:
+    """It wrote captions and causes by image, as all formats before 7."""
+    table = dataclasses.asdict(results) | {"format_version": 6}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(table))
+    assert read_results(path) == results
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -164,7 +173,7 @@ def test_times_for_pytest_benchmark_are_not_taken_for_results(results: Results, 
         read_results(tmp_path / "benchmarks.json")
 
 
-def test_captions_of_the_baseline_are_written_once(results: Results, tmp_path: Path) -> None:
+def test_a_sentence_is_written_once(results: Results, tmp_path: Path) -> None:
     baseline = next(row for row in results.rows if row_name(row) == results.baseline)
     image = next(iter(baseline.captions))
     captions = dict.fromkeys(baseline.captions, "a caption like no other")
@@ -173,7 +182,7 @@ def test_captions_of_the_baseline_are_written_once(results: Results, tmp_path: P
     changed = dataclasses.replace(results, rows=(*rows, other))
     path = tmp_path / "results.json"
     write_results(changed, path)
-    assert path.read_text().count("a caption like no other") == len(captions)
+    assert path.read_text().count("a caption like no other") == 1
     assert read_results(path) == changed
 
 
