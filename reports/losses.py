@@ -31,23 +31,32 @@ NOTE = (
 
 def losses_section(report: Report) -> str:
     """The table, how to read it, and which rows say just the same; empty where nothing was compressed."""
-    compared = [item for item in report.rows if item.row.versus_dense and item.row.quality]
-    same = sum(_same_score(item) for item in compared)
-    cells = list(_cells(report))
+    same = sum(_same_score(item) for item in report.rows if item.row.quality)
+    cells = [_line(*each) for each in sorted(_losses(report), key=_by_loss)]
     if not cells:
         return ""
     rest = f" {same} more compressed rows score just what their uncompressed row does." if same else ""
     return f"{table(HEADERS, cells, words=(0, 7))}\n\n{NOTE}{rest}"
 
 
-def _cells(report: Report) -> Iterator[list[str]]:
-    """A line for each row that scores otherwise than its uncompressed row."""
+# A row, its quality, its uncompressed row's, and how they differ.
+_Loss = tuple[Comparison, Quality, Quality, DenseDifference]
+
+
+def _losses(report: Report) -> Iterator[_Loss]:
+    """The rows that score otherwise than their uncompressed row."""
     by_name = {item.name: item for item in report.rows}
     for item in report.rows:
         difference, quality = item.row.versus_dense, item.row.quality
         dense = by_name[difference.reference].row.quality if difference and difference.reference in by_name else None
         if difference and quality and dense and dense.cider > 0 and not _same_score(item):
-            yield _line(item, quality, dense, difference)
+            yield item, quality, dense, difference
+
+
+def _by_loss(loss: _Loss) -> tuple[str, float, str]:
+    """Captioners apart, what lost least first."""
+    item, quality, dense, _ = loss
+    return item.row.captioner, -quality.cider / dense.cider, item.name
 
 
 def _same_score(item: Comparison) -> bool:

@@ -48,6 +48,11 @@ def test_change_is_a_share_of_the_uncompressed_score(results: Results) -> None:
     assert line(section, INT8_ONNX)[-1] == "kept, but not beyond doubt"
 
 
+def test_what_lost_least_stands_first(results: Results) -> None:
+    section = losses_section(make_report(results))
+    assert section.index(INT8_ONNX) < section.index(INT8_TFLITE)
+
+
 def test_rows_that_score_the_same_are_counted(results: Results) -> None:
     section = losses_section(make_report(results))
     assert FP32_TFLITE not in section
