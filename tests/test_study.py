@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from report_edits import GOLDEN
 
-from bench.result import Part, Results
+from bench.result import Part, Results, row_name
 from bench.result_file import read_results, write_results
 from models.errors import ArtifactError
 from reports.study.__main__ import PUBLISHED, SENTENCES, main, read_evidence
 from reports.study.claims import NOT_MEASURED, check_claims
 from reports.study.evidence import Evidence, is_bleu_of, is_possible, reduction, same_scores
-from reports.study.page import render_claims
+from reports.study.page import FIGURE, render_claims
 from reports.study.runs import (
     DECODER_PARTS,
     ENCODER_PARTS,
@@ -141,6 +141,31 @@ def test_claims_take_our_figures_from_the_run(evidence: Evidence, results: Resul
     share = 100 * (1 - row.size_bytes.total / base.size_bytes.total)
     assert f"{base.size_bytes.total / 1e6:.2f} MB become {row.size_bytes.total / 1e6:.2f} MB, {share:.1f} %" in page
     assert f"| {row.size_bytes.total / 1e6:.2f} |" in page
+
+
+def test_page_parts_the_gain_of_the_studys_captioner_into_steps(evidence: Evidence, results: Results) -> None:
+    page = render_claims(Evidence(evidence.runs, evidence.sentences, results))
+    way = page.partition("## From its Keras loop to INT8, step by step")[2].partition("## Its 34 results")[0]
+    assert f"]({FIGURE})" in way
+    assert "| baseline |" in way
+    assert "| **all steps** |" in way
+    assert FIGURE not in render_claims(evidence)  # no run, no way
+
+
+def test_picture_of_the_steps_is_written_beside_the_page(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, results: Results
+) -> None:
+    loop = replace(
+        results, suite="flickr8k", dataset="flickr8k", baseline="vgg16-merge.keras.fp32.prefix @ keras_predict"
+    )
+    base = next(row for row in results.rows if row_name(row) == results.baseline)
+    keras = replace(base, recipe="vgg16-merge.keras.fp32.prefix", runtime="keras_predict")
+    rows = tuple(keras if row is base else row for row in results.rows)
+    write_results(replace(loop, rows=rows), tmp_path / PUBLISHED / "flickr8k" / "results.json")
+    (tmp_path / PUBLISHED / SENTENCES).write_bytes((ROOT / PUBLISHED / SENTENCES).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 0
+    assert (tmp_path / PUBLISHED / FIGURE).read_text().startswith("<?xml")
 
 
 def test_another_captioner_is_no_compression(evidence: Evidence, results: Results) -> None:

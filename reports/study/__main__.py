@@ -2,17 +2,19 @@
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from bench.result import Results
 from bench.result_file import read_results
 from models.datasets import open_dataset
-from models.errors import CaptionbenchError
+from models.errors import CaptionbenchError, MissingPackageError
 from models.files import write_text_atomic
 from reports.study.evidence import KERAS_LOOP, Evidence
-from reports.study.page import render_claims
+from reports.study.page import FIGURE, render_claims
 from reports.study.runs import read_runs
 from reports.study.sentences import read_sentences, write_sentences
+from reports.waterfall_figure import render_waterfall
 
 PUBLISHED = Path("reports/published")
 PAGE, SENTENCES = "paper-claims.md", "paper-sentences.json"
@@ -41,18 +43,27 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if asked.data:
             write_sentences(open_dataset("flickr8k", asked.data, {}), PUBLISHED / SENTENCES)
-        page = render_claims(read_evidence(PUBLISHED))
+        evidence = read_evidence(PUBLISHED)
+        page = render_claims(evidence)
     except CaptionbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     path = PUBLISHED / PAGE
     if not asked.check:
         write_text_atomic(path, page)
+        _draw(evidence, PUBLISHED / FIGURE)
         return 0
     if not path.is_file() or path.read_text(encoding="utf-8") != page:
         print(f"{path} is not what the published results say: run `python -m reports.study`.", file=sys.stderr)
         return 1
     return 0
+
+
+def _draw(evidence: Evidence, path: Path) -> None:
+    """The picture of the page; the one that is there stays where this environment can't draw."""
+    with suppress(MissingPackageError):
+        if evidence.own_terms and (svg := render_waterfall(evidence.own_terms)):
+            write_text_atomic(path, svg)
 
 
 if __name__ == "__main__":

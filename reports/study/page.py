@@ -22,8 +22,11 @@ from reports.text import (
     table,
 )
 from reports.verdict import render_conditions
+from reports.waterfall_text import waterfall_section
 
 COMMAND = "nox -s study -- --data DIR"
+# Lies beside the page.
+FIGURE = "paper-claims.svg"
 
 
 def render_claims(evidence: Evidence) -> str:
@@ -34,6 +37,7 @@ def render_claims(evidence: Evidence) -> str:
         _introduction(claims),
         _overview(claims),
         *map(_section, claims),
+        *_way(evidence),
         "## Its 34 results and ours",
         _results_text(evidence),
         _results_table(evidence),
@@ -70,6 +74,13 @@ def _section(claim: Claim) -> str:
         ("Verdict", claim.verdict),
     )
     return f"## {claim.title}\n\n" + "\n".join(f"- {label}: {text}." for label, text in lines)
+
+
+def _way(evidence: Evidence) -> tuple[str, ...]:
+    """How much of the study's own captioner's gain is runtime, decoding and compression; nothing without a run."""
+    report = evidence.own_terms
+    way = waterfall_section(report, f"![What each step took off size and time]({FIGURE})") if report else ""
+    return ("## From its Keras loop to INT8, step by step", way) if way else ()
 
 
 def _results_text(evidence: Evidence) -> str:
