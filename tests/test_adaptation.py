@@ -1,12 +1,15 @@
 """`adapt`: a decoder trains on the features of an INT8 encoder, which are simulated as the converters round."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY_SCENES, tiny_spec
 from numpy.typing import NDArray
 
+from bench.quality import cider_mean
 from convert.artifact import ENCODER
 from convert.calibration import Calibration
 from convert.graphs import GraphFunction
@@ -15,14 +18,18 @@ from convert.store import Entry
 from convert.to_tflite import export_tflite
 from models.captioner import Captioner, load_captioner
 from models.compression.adaptation import adapt
-from models.compression.base import Ask, Outcome, Scope
+from models.compression.base import Ask, Context, Outcome, Scope
 from models.compression.chain import parse_technique
+from models.compression.change import Change
 from models.compression.compress import compressions
+from models.compression.finetuning import FineTuning
 from models.compression.int8_encoder import STEPS, int8_encoder
 from models.compression.registry import TECHNIQUES
 from models.compression.weights import all_weights
+from models.datasets import open_dataset
 from models.encoders import FeatureKind, build_encoder
 from models.errors import ConfigError
+from models.spec import EncoderTraining
 
 Array = NDArray[np.float32]
 Compressed = Callable[[str, str], Entry]
@@ -99,29 +106,49 @@ def test_adapted_decoder_keeps_the_encoder_bit_by_bit(
     assert (record["scope"], record["technique"], record["epochs"]) == ("decoder", "adapt(epochs=1)", 1)
 
 
+def test_weights_are_averaged_as_in_training_or_not_at_all() -> None:
+    spec = replace(tiny_spec("merge"), weight_averaging=0.9)
+    context = Context(open_dataset("scenes", None, TINY_SCENES), Path(), Path(), cider_mean, spec)
+    for averaged, momentum in ((True, 0.9), (False, 0.0)):
+        tuning = FineTuning.of(Ask("adapt"), share=1, at_least=1, rate=1, averaged=averaged)
+        assert tuning.spec(Ask("adapt"), context, EncoderTraining.FROZEN).weight_averaging == momentum
+
+
 def test_zeros_of_a_pruned_decoder_stay(compressed: Compressed) -> None:
     adapted = load_captioner(compressed("none/prune80(epochs=4)+adapt(epochs=1)", "merge").path)
     values = decoder_weights(adapted)["words/kernel"]
     assert np.mean(values == 0) == pytest.approx(0.8, abs=0.01)
 
 
-@pytest.mark.parametrize(("chain", "simulated"), [("none/adapt", True), ("qat(images=48,epochs=1)/adapt", False)])
+@pytest.mark.parametrize(
+    ("chain", "simulated", "averaged"),
+    [
+        ("none/adapt", True, True),
+        ("qat(images=48,epochs=1)/adapt", False, True),
+        ("none/prune80(epochs=4)+adapt", True, False),  # a mean of weights would fill the zeros
+    ],
+)
 def test_decoder_learns_behind_the_rounded_encoder(
     compressed: Compressed,
     monkeypatch: pytest.MonkeyPatch,
     chain: str,
     simulated: bool,
+    averaged: bool,
 ) -> None:
     """One that was trained to round is taken as it is."""
-    seen: list[Captioner] = []
+    seen: list[tuple[Captioner, FineTuning]] = []
 
-    def fine_tune(captioner: Captioner, *arguments: object) -> Outcome:
-        seen.append(captioner)
+    def fine_tune(
+        captioner: Captioner, ask: Ask, scope: Scope, context: Context, tuning: FineTuning, change: Change
+    ) -> Outcome:
+        seen.append((captioner, tuning))
         return Outcome(captioner)
 
     monkeypatch.setattr("models.compression.adaptation.fine_tune", fine_tune)
-    compressed(f"{chain}(rate={0.25 if simulated else 0.125})", "merge")  # an ask that no other test has in the store
-    assert any(layer.name.endswith("_int8") for layer in seen[0].encoder.layers) is simulated
+    compressed(f"{chain}(rate=0.125)", "merge")  # an ask that no other test has in the store
+    ((captioner, tuning),) = seen
+    assert any(layer.name.endswith("_int8") for layer in captioner.encoder.layers) is simulated
+    assert tuning.averaged is averaged
 
 
 def test_an_encoder_is_never_adapted() -> None:

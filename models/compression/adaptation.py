@@ -13,9 +13,11 @@ from models.captioner import Captioner
 from models.compression.base import Ask, Context, Outcome, Scope
 from models.compression.calibration import image_pixels
 from models.compression.change import Change
+from models.compression.constraints import kept_structure
 from models.compression.encoder_qat import is_quantized
 from models.compression.finetuning import FineTuning, fine_tune
 from models.compression.int8_encoder import int8_encoder
+from models.compression.weights import all_weights
 from models.datasets.base import Split
 
 # Training images that show which values tensors take: as many as converters calibrate with.
@@ -25,7 +27,8 @@ IMAGES = 64
 def adapt(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Outcome:
     """Fine-tune the decoder behind the rounded encoder; an encoder that was trained to round is one already."""
     seen = captioner if is_quantized(captioner.encoder) else _in_int8(captioner, context)
-    tuning = FineTuning.of(ask, share=0.5, at_least=3, rate=0.5)
+    structured = kept_structure([weight for weight in all_weights(captioner) if weight.half is Scope.DECODER])
+    tuning = FineTuning.of(ask, share=0.5, at_least=3, rate=0.25, averaged=not structured)
     outcome = fine_tune(seen, ask, scope, context, tuning, Change())
     return replace(outcome, captioner=replace(outcome.captioner, encoder=captioner.encoder))
 
