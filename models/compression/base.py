@@ -29,8 +29,7 @@ class Stage(IntEnum):
     RETRAIN = 2  # dense again at the end
     SPARSITY = 3  # zeros
     SHARING = 4  # few distinct values
-    ADAPTATION = 5  # to what the other half will be like
-    ROUNDING = 6  # INT8 ranges learned
+    ROUNDING = 5  # INT8 ranges learned
 
 
 # Why a technique of the second stage can't come after one of the first.
@@ -40,7 +39,6 @@ ORDER_REASONS: Mapping[Stage, str] = {
     Stage.RETRAIN: "it ends with a dense retraining, which fills the zeros and unshares the values made before",
     Stage.SPARSITY: "new zeros would be one more value in every cluster, and INT8 ranges were learned without them",
     Stage.SHARING: "INT8 ranges were learned for other values",
-    Stage.ADAPTATION: "what is trained after it forgets what it learned",
     Stage.ROUNDING: "a second rounding of rounded weights",
 }
 

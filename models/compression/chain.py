@@ -166,5 +166,5 @@ def _check_order(chain: list[Ask], techniques: Mapping[str, Technique]) -> None:
         if second < first or (second is first and not shapes):
             raise ConfigError(
                 f"'{after}' can't follow '{before}': {ORDER_REASONS[second]}. "
-                f"Order: student, shape (slim, vocabulary, tie), dsd, prune, cluster, adapt, qat."
+                f"Order: student, shape (slim, vocabulary, tie), dsd, prune, cluster, qat."
             )

@@ -38,12 +38,9 @@ class FineTuning:
     taught: float = 0.0  # the share of the loss that is the dense captioner's soft words
     dropout: float | None = None  # while it learns; None: as in training
     learners: str = LEARNERS[0]
-    averaged: bool = False  # whether weights are averaged as in training: a mean keeps neither zeros nor shared values
 
     @classmethod
-    def of(
-        cls, ask: Ask, *, share: float, at_least: int, rate: float, taught: float = 0.0, averaged: bool = False
-    ) -> "FineTuning":
+    def of(cls, ask: Ask, *, share: float, at_least: int, rate: float, taught: float = 0.0) -> "FineTuning":
         """From the options of an ask, else these. Raises ConfigError."""
         learners = ask.option("train", LEARNERS[0])
         if learners not in LEARNERS:
@@ -57,14 +54,12 @@ class FineTuning:
             min(ask.number("share", taught), 1.0) if taught or ask.option("share", "") else 0.0,
             min(ask.number("dropout", 1), 0.9) if ask.option("dropout", "") else None,
             learners,
-            averaged,
         )
 
     def spec(self, ask: Ask, context: Context, training: EncoderTraining) -> CaptionerSpec:
         """The captioner's spec, changed for this fine-tuning."""
         epochs = self.epochs or max(self.at_least, round(self.share * context.spec.epochs))
-        spec = fine_tuning(context.spec, label=str(ask), epochs=epochs, rate=self.rate, training=training)
-        return replace(spec, weight_averaging=context.spec.weight_averaging if self.averaged else 0.0)
+        return fine_tuning(context.spec, label=str(ask), epochs=epochs, rate=self.rate, training=training)
 
 
 def planned_steps(ask: Ask, scope: Scope, context: Context, tuning: FineTuning) -> int:

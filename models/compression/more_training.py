@@ -16,6 +16,6 @@ def check_train_on(captioner: Captioner, ask: Ask, scope: Scope, context: Contex
 
 
 def train_on(captioner: Captioner, ask: Ask, scope: Scope, context: Context) -> Outcome:
-    """Train as long and at the rate that `prune` does, without pruning; weights are averaged where training did so."""
-    tuning = FineTuning.of(ask, share=0.5, at_least=6, rate=0.5, averaged=True)
+    """Train as long and at the rate that `prune` does, without pruning."""
+    tuning = FineTuning.of(ask, share=0.5, at_least=6, rate=0.5)
     return fine_tune(captioner, ask, scope, context, tuning, Change())

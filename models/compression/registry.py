@@ -3,7 +3,6 @@
 What a name means in a chain is parsed by `models.compression.chain`.
 """
 
-from models.compression.adaptation import adapt
 from models.compression.base import Scope, Stage, Technique
 from models.compression.clustering import check_cluster, cluster
 from models.compression.distillation import (
@@ -30,7 +29,6 @@ from models.compression.weight_tying import check_tie, tie_weights
 _SHARES = tuple(range(1, 100))
 _SCHEDULED = (*OPTIONS, "schedule")
 _TUNED = ("epochs", "rate")
-_ADAPTED = (*_TUNED, "dropout", "train")
 _SLIM = (*_TUNED, "images")
 _CAPTIONER, _ENCODER, _DECODER = (Scope.CAPTIONER,), (Scope.ENCODER,), (Scope.DECODER,)
 
@@ -55,14 +53,6 @@ TECHNIQUES: dict[str, Technique] = {
     ),
     "slim": Technique(
         Stage.SHAPE, slim, "remove filters and units to N % of the multiply-adds", _SHARES, _SLIM, check=check_slim
-    ),
-    "adapt": Technique(
-        Stage.ADAPTATION,
-        adapt,
-        "train the decoder on the features that its encoder gives in INT8",
-        (),
-        _ADAPTED,
-        _DECODER,
     ),
     "qat": Technique(
         Stage.ROUNDING,
