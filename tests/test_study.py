@@ -23,6 +23,7 @@ from reports.study.runs import (
     remeasured,
 )
 from reports.study.sentences import FOUR_RUNS, read_sentences, score_sentences
+from reports.text import SAME
 
 ROOT = Path(__file__).parent.parent
 REFERENCES = {
@@ -150,6 +151,15 @@ def test_page_parts_the_gain_of_the_studys_captioner_into_steps(evidence: Eviden
     assert "| baseline |" in way
     assert "| **all steps** |" in way
     assert FIGURE not in render_claims(evidence)  # no run, no way
+
+
+def test_a_step_within_noise_is_given_no_factor(evidence: Evidence, results: Results) -> None:
+    def way(noise_floor: float) -> str:
+        page = render_claims(Evidence(evidence.runs, evidence.sentences, replace(results, noise_floor=noise_floor)))
+        return page.partition("whole captions, pixels to words: ")[2].partition(";")[0]
+
+    assert SAME not in way(0.0)
+    assert set(way(1e6).replace(",", "").split()[1::2]) == {SAME}
 
 
 def test_picture_of_the_steps_is_written_beside_the_page(

@@ -24,7 +24,7 @@ from reports.study.evidence import (
 )
 from reports.study.runs import TEST_IMAGES, DecoderTechnique, EncoderTechnique, StudyRun, find_run
 from reports.study.sentences import ABOVE_THE_BEST, FOUR_RUNS
-from reports.text import DASH, caption_text, enumerate_names, interval, megabytes, percent, ratio, score, signed
+from reports.text import DASH, SAME, caption_text, enumerate_names, interval, megabytes, percent, ratio, score, signed
 from reports.waterfall import find_way
 
 NOT_MEASURED = "not measured in this run"
@@ -119,12 +119,14 @@ def _way_text(evidence: Evidence) -> str:
     """Whole captions of the study's captioner, from pixels: what each kind of change bought."""
     report = evidence.own_terms
     steps = find_way(report) if report else ()
-    parts = [f"{step.name} {ratio(step.faster.ratio)}" for step in steps if step.faster]
+    taken = [(step.name, step.faster) for step in steps if step.faster]
+    parts = [f"{name} {ratio(faster.ratio) if faster.certain else SAME}" for name, faster in taken]
     if not parts or report is None or report.winner is None or report.winner.speed_up is None:
         return NOT_MEASURED
-    faster = report.winner.speed_up.ratio
+    together = report.winner.speed_up.ratio
     return (
-        f"whole captions, pixels to words: {', '.join(parts)}; {ratio(faster)} together, {percent(1 - 1 / faster)} less"
+        f"whole captions, pixels to words: {', '.join(parts)}; {ratio(together)} together, "
+        f"{percent(1 - 1 / together)} less"
     )
 
 

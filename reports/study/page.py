@@ -93,7 +93,10 @@ def _results_text(evidence: Evidence) -> str:
     )
     if evidence.table is None:
         return note
-    report = f"Ours are of suite `{evidence.table.suite}` ([report]({evidence.table.suite}/report.md))."
+    suite = evidence.table.suite
+    report = (
+        f"Ours are of suite `{suite}` ([report]({suite}/report.md)), which may rest on another training than the above."
+    )
     return f"{note} {report} {render_conditions(make_report(evidence.table))}"
 
 
